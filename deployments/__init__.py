@@ -1,0 +1,1 @@
+"""The online half: the Ray Serve deployments that answer requests."""

@@ -1,0 +1,65 @@
+"""The HTTP surface: wire formats, one file each, around a Router."""
+
+import logging
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.api import images, operations, tensorflow_serving
+from deployments.api.body import BodyLimit
+from deployments.api.request_id import RequestId, request_id
+from deployments.errors import error_response
+from deployments.router import Router
+from models.errors import InvalidRequest, NotFound, TiltyardError
+
+logger = logging.getLogger("ray.serve")
+
+DESCRIPTION = """Predictions from the models that are live. Every error has one shape,
+`{"error": {"code": ..., "message": ...}, "request_id": ...}`, and every answer carries `x-request-id`."""
+
+
+def create_api(router: Router, echo_request_id: bool = True) -> FastAPI:
+    """Build the ASGI application of a router. /docs carries its own assets: it works without the internet."""
+    api: FastAPI = FastAPIOffline(title="Tiltyard", description=DESCRIPTION, version="0.1.0")
+    api.state.router = router
+    api.include_router(images.routes)
+    api.include_router(tensorflow_serving.routes)
+    api.include_router(operations.routes)
+    api.add_middleware(BodyLimit, max_body_bytes=router.settings.max_body_bytes)
+    api.add_middleware(RequestId, echo=echo_request_id)
+    api.add_exception_handler(TiltyardError, _tiltyard_error)
+    api.add_exception_handler(HTTPException, _http_exception)
+    api.add_exception_handler(RequestValidationError, _validation_error)
+    api.add_exception_handler(Exception, _unexpected)
+    return api
+
+
+async def _tiltyard_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TiltyardError)
+    return error_response(error, request_id(request.scope))
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return error_response(NotFound(f"no route {request.url.path!r}; /docs lists them"), request_id(request.scope))
+    response = error_response(InvalidRequest(str(error.detail)), request_id(request.scope))
+    response.status_code = error.status_code
+    return response
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:])
+    return error_response(InvalidRequest(f"{field}: {first['msg']}"), request_id(request.scope))
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    logger.error("request %s failed", request_id(request.scope), exc_info=error)
+    message = "the service failed to answer; the request id finds the reason in its log"
+    return error_response(TiltyardError(message), request_id(request.scope))

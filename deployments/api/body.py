@@ -1,0 +1,73 @@
+"""Reading bodies: never more than the limit, never a wrong type without a word."""
+
+import base64
+import binascii
+from typing import Any
+
+import orjson
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from models.errors import EmptyBody, InvalidImage, InvalidJSON, PayloadTooLarge
+
+
+class BodyLimit:
+    """ASGI middleware that refuses a body from its declared length, or as soon as it has grown past the limit."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application with a receive channel that counts."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        received = 0
+
+        async def receive_limited() -> Message:
+            nonlocal received
+            if declared.isdecimal() and int(declared) > self._max_body_bytes:
+                raise self._too_large()
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise self._too_large()
+            return message
+
+        await self._app(scope, receive_limited, send)
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"the body is larger than {self._max_body_bytes} bytes")
+
+
+def content_type(request: Request) -> str:
+    """The media type without its parameters, lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """Read a JSON object. Raises EmptyBody or InvalidJSON; NaN and Infinity are not JSON."""
+    body = await request.body()
+    if not body:
+        raise EmptyBody("the body is empty; a JSON object was expected")
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJSON(f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidJSON("the body must be a JSON object")
+    return value
+
+
+def decode_base64(value: Any, field: str) -> bytes:
+    """Decode base64, with or without a `data:` prefix. Raises InvalidImage naming the field."""
+    if not isinstance(value, str):
+        raise InvalidImage(f"{field}: expected a base64 string")
+    encoded = value.partition(",")[2] if value.startswith("data:") else value
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidImage(f"{field}: not valid base64") from None

@@ -1,0 +1,226 @@
+"""Images in, classes out."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.answer import Answer, Outcome, Timing
+from deployments.api.body import content_type, decode_base64, read_json
+from deployments.api.request_id import request_id
+from deployments.errors import error_body
+from deployments.router import Router, Variant
+from models.classification import classify
+from models.errors import EmptyBody, InvalidJSON, InvalidRequest, TiltyardError, UnsupportedMediaType
+from models.manifest import Manifest
+
+routes = APIRouter(tags=["images"])
+
+RAW = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
+ACCEPTED = f"{', '.join(RAW)}, multipart/form-data with 'file', or application/json with 'image' or 'images'"
+
+
+class Prediction(BaseModel):
+    """What the model says of one image. A model that does not classify answers with `outputs` instead of classes."""
+
+    predicted_class: str
+    confidence: float
+    all_probabilities: dict[str, float]
+    inference_time_ms: float
+    model: str
+    model_version: int
+    variant: str
+    request_id: str
+
+
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    code: str
+    message: str
+
+
+class Failure(BaseModel):
+    """The shape of every error."""
+
+    error: ErrorBody
+    request_id: str
+
+
+class ItemFailure(BaseModel):
+    """One image of several that could not be answered."""
+
+    error: ErrorBody
+
+
+class Predictions(BaseModel):
+    """What the model says of several images, in their order."""
+
+    predictions: list[Prediction | ItemFailure]
+
+
+_IMAGE = {"type": "string", "format": "binary"}
+_BASE64 = {"type": "string", "description": "base64 of a PNG, JPEG or WebP image"}
+OPENAPI: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            **{media_type: {"schema": _IMAGE} for media_type in RAW},
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {"file": {"type": "array", "items": _IMAGE}}}
+            },
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"image": _BASE64, "images": {"type": "array", "items": _BASE64}},
+                }
+            },
+        },
+    }
+}
+FAILURES: dict[int | str, dict[str, Any]] = {
+    status: {"model": Failure} for status in (400, 404, 413, 415, 500, 503, 504)
+}
+ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Prediction | Predictions}, **FAILURES}
+Version = Annotated[int | None, Query(ge=1, description="ask this version, whatever its share of the traffic")]
+
+
+@routes.post("/predict", responses=ANSWERS, openapi_extra=OPENAPI)
+async def predict(request: Request, version: Version = None) -> Response:
+    """Ask the default model about one image or several."""
+    return await _predict(request, None, version)
+
+
+@routes.post("/models/{name}/predict", responses=ANSWERS, openapi_extra=OPENAPI)
+async def predict_with_model(request: Request, name: str, version: Version = None) -> Response:
+    """Ask a model about one image or several."""
+    return await _predict(request, name, version)
+
+
+async def _predict(request: Request, name: str | None, version: int | None) -> Response:
+    router: Router = request.app.state.router
+    async with router.admitted():
+        variant = router.choose(name, version)
+        images, is_single = await read_images(request, router.settings.max_images_per_request)
+        readable = [image for image in images if isinstance(image, bytes)]
+        manifest, answered = await router.predict_images(variant, readable)
+    pending = iter(answered)
+    outcomes = [next(pending) if isinstance(image, bytes) else image for image in images]
+    common = _common(variant, request)
+    if is_single:
+        return _one(outcomes[0], manifest, common)
+    return _many(outcomes, manifest, common)
+
+
+async def read_images(request: Request, max_images: int) -> tuple[list[bytes | TiltyardError], bool]:
+    """Read the images of a request, each or why it is none, and whether one was sent as such and not in a list."""
+    media_type = content_type(request)
+    if media_type in RAW:
+        body = await request.body()
+        if not body:
+            raise EmptyBody("the body is empty; an image was expected")
+        return [body], True
+    if media_type == "multipart/form-data":
+        images = await _read_files(request, max_images)
+        return [*images], len(images) == 1
+    if media_type == "application/json":
+        return _read_base64(await read_json(request), max_images)
+    raise UnsupportedMediaType(f"content type {media_type or 'missing'!r}: expected {ACCEPTED}")
+
+
+async def _read_files(request: Request, max_images: int) -> list[bytes]:
+    async with request.form(max_files=max_images, max_fields=max_images) as form:
+        files = [value for value in form.getlist("file") if isinstance(value, UploadFile)]
+        if not files:
+            raise InvalidRequest("field 'file' is missing: send each image as a file in it")
+        return [await file.read() for file in files]
+
+
+def _read_base64(body: dict[str, Any], max_images: int) -> tuple[list[bytes | TiltyardError], bool]:
+    if set(body) == {"image"}:
+        return [decode_base64(body["image"], "image")], True
+    if set(body) != {"images"}:
+        raise InvalidJSON("expected exactly one of the fields 'image' (base64) and 'images' (a list of base64)")
+    values = body["images"]
+    if not isinstance(values, list) or not values:
+        raise InvalidJSON("images: expected a list of at least one base64 string")
+    if len(values) > max_images:
+        raise InvalidRequest(f"images: {len(values)} images; at most {max_images} are taken at once")
+    return [_decoded(value, f"images[{index}]") for index, value in enumerate(values)], False
+
+
+def _decoded(value: Any, field: str) -> bytes | TiltyardError:
+    try:
+        return decode_base64(value, field)
+    except TiltyardError as error:
+        return error
+
+
+def _common(variant: Variant, request: Request) -> dict[str, Any]:
+    return {
+        "model": variant.model,
+        "model_version": variant.version,
+        "variant": variant.name,
+        "request_id": request_id(request.scope),
+    }
+
+
+def _one(outcome: Outcome, manifest: Manifest, common: dict[str, Any]) -> Response:
+    if isinstance(outcome, TiltyardError):
+        raise outcome
+    return json_response({**prediction(outcome, manifest), **common}, outcome.timing)
+
+
+def _many(outcomes: list[Outcome], manifest: Manifest, common: dict[str, Any]) -> Response:
+    items = []
+    timing = None
+    for outcome in outcomes:
+        try:
+            if isinstance(outcome, TiltyardError):
+                raise outcome
+            items.append({**prediction(outcome, manifest), **common})
+            timing = outcome.timing
+        except TiltyardError as error:
+            items.append({"error": error_body(error)})
+    return json_response({"predictions": items}, timing)
+
+
+def prediction(answer: Answer, manifest: Manifest) -> dict[str, Any]:
+    """The fields of one image's prediction. Raises ModelFailed where the model answered with NaN."""
+    milliseconds = {"inference_time_ms": round(answer.timing.compute_ms, 3)}
+    if manifest.output == "tensors":
+        return {"outputs": {name: array[0] for name, array in answer.outputs.items()}, **milliseconds}
+    row = next(iter(answer.outputs.values()))[0]
+    classification = classify(row, manifest.output, manifest.labels)
+    return {
+        "predicted_class": classification.label,
+        "confidence": classification.confidence,
+        "all_probabilities": classification.probabilities,
+        **milliseconds,
+    }
+
+
+def json_response(content: Any, timing: Timing | None = None) -> Response:
+    """Encode, with the phases of the request in Server-Timing."""
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY, default=_listed)
+    return Response(body, headers=_server_timing(timing), media_type="application/json")
+
+
+def _server_timing(timing: Timing | None) -> dict[str, str]:
+    if timing is None:
+        return {}
+    phases = (
+        ("preprocess", timing.preprocess_ms),
+        ("queue", timing.queue_ms),
+        ("compute", timing.compute_ms),
+    )
+    return {"server-timing": ", ".join(f"{name};dur={milliseconds:.3f}" for name, milliseconds in phases)}
+
+
+def _listed(value: Any) -> Any:
+    """Arrays that orjson does not write itself: text, float16, and those that are not contiguous."""
+    return value.tolist()

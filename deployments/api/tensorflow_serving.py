@@ -1,0 +1,89 @@
+"""TensorFlow Serving's REST protocol: `:predict` in row format.
+
+Source: https://www.tensorflow.org/tfx/serving/api_rest#predict_api. Columnar `inputs`, `:classify`, `:regress` and
+the metadata routes are not here yet.
+"""
+
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.api.body import read_json
+from deployments.api.images import FAILURES, json_response
+from deployments.router import Router
+from models.backends import SIGNATURE
+from models.errors import InvalidJSON
+from models.signature import Tensors
+
+routes = APIRouter(tags=["tensors"], prefix="/v1/models")
+
+_EXAMPLE = {"instances": [[1.0, 2.0, 5.0]]}
+OPENAPI: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["instances"],
+                    "properties": {"instances": {"type": "array", "items": {}}, "signature_name": {"type": "string"}},
+                    "example": _EXAMPLE,
+                }
+            }
+        },
+    }
+}
+
+
+class Rows(BaseModel):
+    """One prediction per instance: a value, or {output: value} where the model has several outputs."""
+
+    predictions: list[Any]
+
+
+ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Rows}, **FAILURES}
+
+
+@routes.post("/{name}:predict", responses=ANSWERS, openapi_extra=OPENAPI)
+async def predict(request: Request, name: str) -> Response:
+    """Ask a model about rows of tensors."""
+    return await _predict(request, name, None)
+
+
+@routes.post("/{name}/versions/{version}:predict", responses=ANSWERS, openapi_extra=OPENAPI)
+async def predict_with_version(request: Request, name: str, version: int) -> Response:
+    """Ask one version of a model about rows of tensors."""
+    return await _predict(request, name, version)
+
+
+async def _predict(request: Request, name: str, version: int | None) -> Response:
+    router: Router = request.app.state.router
+    async with router.admitted():
+        variant = router.choose(name, version)
+        instances = read_instances(await read_json(request))
+        _, answer = await router.predict_instances(variant, instances)
+    return json_response({"predictions": rows(answer.outputs)}, answer.timing)
+
+
+def read_instances(body: dict[str, Any]) -> Any:
+    """The `instances` of a request. Raises InvalidJSON."""
+    if unknown := sorted(set(body) - {"instances", "signature_name"}):
+        raise InvalidJSON(f"unknown field {unknown[0]!r}: expected 'instances' (row format)")
+    if "instances" not in body:
+        raise InvalidJSON("field 'instances' is missing: expected a list of instances")
+    if body.get("signature_name", SIGNATURE) != SIGNATURE:
+        raise InvalidJSON(f"signature_name: only {SIGNATURE!r} is served")
+    return body["instances"]
+
+
+def rows(outputs: Tensors) -> Any:
+    """One value per row, named where there are several outputs. JSON has no NaN: it is written as null."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in outputs.items()}
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    count = len(next(iter(arrays.values())))
+    return [{name: array[index] for name, array in arrays.items()} for index in range(count)]

@@ -1,0 +1,89 @@
+"""The builders that serve_config.yaml names.
+
+One gateway, and one application per live version:
+
+gateway:         Router -> Preprocessor --+
+                    |                     v
+digits-v1:          +---------------> ModelServer
+digits-v2:          +---------------> ModelServer
+"""
+
+from typing import Any, ClassVar
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from deployments.api import create_api
+from deployments.handles import ModelServerHandles, PreprocessorHandle
+from deployments.model_server import ModelServer
+from deployments.preprocessor import Preprocessor
+from deployments.router import Router
+from deployments.settings import GatewaySettings, VersionSettings
+from models.policy import RoutingPolicy
+
+
+def gateway(settings: GatewaySettings) -> Application:
+    """The front door: HTTP, routing, preprocessing."""
+    preprocessor = PREPROCESSOR.bind(settings.max_image_pixels, settings.preprocessor_threads)
+    return ROUTER.bind(settings, preprocessor)
+
+
+def model_version(settings: VersionSettings) -> Application:
+    """One version of one model."""
+    return MODEL_SERVER.bind(settings)
+
+
+@serve.ingress()
+class Ingress:
+    """The Router behind HTTP. It admits requests itself, so Serve's own limit is set far above."""
+
+    user_config_type: ClassVar[type[BaseModel]] = RoutingPolicy
+
+    def __init__(self, settings: GatewaySettings, preprocessor: DeploymentHandle) -> None:
+        self._router = Router(settings, PreprocessorHandle(preprocessor), ModelServerHandles())
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Give Ray Serve the ASGI application of this replica."""
+        return create_api(self._router, echo_request_id=False)
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Apply a new routing policy without a restart."""
+        self._router.reconfigure(RoutingPolicy.model_validate(user_config))
+
+
+class PreprocessorReplica(Preprocessor):
+    """A Preprocessor that reaches the versions through their handles."""
+
+    def __init__(self, max_pixels: int, threads: int) -> None:
+        super().__init__(ModelServerHandles(), max_pixels, threads)
+
+
+# What a deployment is unless serve_config.yaml says otherwise. num_cpus only tells Ray how many replicas fit on a
+# machine; a replica uses as many threads as its settings say.
+ROUTER = serve.deployment(
+    name="Router",
+    max_ongoing_requests=1000,
+    graceful_shutdown_timeout_s=20,
+    ray_actor_options={"num_cpus": 0.2},
+)(Ingress)
+PREPROCESSOR = serve.deployment(
+    name="Preprocessor",
+    max_ongoing_requests=64,
+    max_queued_requests=256,
+    graceful_shutdown_timeout_s=20,
+    health_check_period_s=5,
+    ray_actor_options={"num_cpus": 0.2},
+)(PreprocessorReplica)
+MODEL_SERVER = serve.deployment(
+    name="ModelServer",
+    max_ongoing_requests=256,
+    max_queued_requests=256,
+    graceful_shutdown_timeout_s=20,
+    health_check_period_s=5,
+    max_constructor_retry_count=3,
+    autoscaling_config={"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 32},
+    ray_actor_options={"num_cpus": 0.2},
+)(ModelServer)

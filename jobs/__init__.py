@@ -1,0 +1,1 @@
+"""The offline half: the commands of `tiltyard`."""

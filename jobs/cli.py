@@ -1,0 +1,294 @@
+"""The `tiltyard` command."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from jobs.printing import err, out, percent, print_addresses, print_diff, print_manifest, print_published
+from jobs.service import DASHBOARD
+from models.errors import InvalidRequest, TiltyardError
+from models.manifest import ArtifactKind
+from models.preprocessing import Channels, Fit, Layout, Resize
+from models.store import DEFAULT_ROOT, Store, check_name, plain_artifact
+
+# TensorFlow's start-up chatter; what goes wrong still shows.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+app = typer.Typer(
+    help="Put TensorFlow and ONNX models into production on Ray Serve.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="TILTYARD_STORE", help="Directory of published versions.", show_default=False)
+]
+FileOption = Annotated[Path, typer.Option("--file", "-f", help="The configuration that is edited and applied.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the diff; change nothing.")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", help="Seconds to wait for the service.")]
+AddressOption = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        envvar="RAY_DASHBOARD_ADDRESS",
+        help="The Ray dashboard of the running service.",
+    ),
+]
+ArtifactOption = Annotated[
+    ArtifactKind | None, typer.Option("--artifact", help="Run this one, whatever is faster.", show_default=False)
+]
+
+
+def main() -> None:
+    """Run the command; a refusal is one line on stderr and exit status 1."""
+    try:
+        app()
+    except TiltyardError as error:
+        err.print(f"[bold red]error[/] ({error.code}): {error.message}", soft_wrap=True)
+        sys.exit(1)
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="What to train: `digits`.")], store: StoreOption = DEFAULT_ROOT
+) -> None:
+    """Train and publish the example model: handwritten digits, a dense baseline and a convolutional network."""
+    if name != "digits":
+        raise InvalidRequest(f"there is no training for {name!r}; there is: digits")
+    from jobs import digits, train
+
+    data = digits.load()
+    for recipe in train.RECIPES:
+        with _progress() as progress:
+            task = progress.add_task(f"training the {recipe.name}", total=recipe.epochs, status="")
+
+            def show(epoch: int, epochs: int, accuracy: float, progress: Progress = progress, task: Any = task) -> None:
+                progress.update(
+                    task, completed=epoch, status=f"epoch {epoch}/{epochs}, training accuracy {accuracy:.3f}"
+                )
+
+            def report(step: str, progress: Progress = progress, task: Any = task) -> None:
+                progress.update(task, status=step)
+
+            published = train.train(Store(store), data, recipe, show, report)
+            progress.update(task, status="published")
+        print_published(published.manifest, published.left_out)
+
+
+@app.command()
+def publish(
+    name: Annotated[str, typer.Argument(help="Name of the model.")],
+    path: Annotated[Path, typer.Argument(help="A SavedModel directory, a .keras file or an .onnx file.")],
+    version: Annotated[int | None, typer.Option(min=1, help="Its number; the next free one by default.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Class names, one per line.")] = None,
+    image: Annotated[
+        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="The model takes images; size to resize them to.")
+    ] = None,
+    channels: Annotated[Channels | None, typer.Option(help="Order of the colours.")] = None,
+    resize: Annotated[Resize | None, typer.Option(help="Interpolation; bilinear by default.")] = None,
+    fit: Annotated[
+        Fit | None, typer.Option(help="stretch (by default), pad: keep the whole image, crop: keep its centre.")
+    ] = None,
+    scale: Annotated[float | None, typer.Option(help="Pixels are multiplied by it: 0.00392157 gives 0 to 1.")] = None,
+    mean: Annotated[str | None, typer.Option(metavar="M[,M,M]", help="Subtracted after scaling.")] = None,
+    std: Annotated[str | None, typer.Option(metavar="D[,D,D]", help="Divided by after that.")] = None,
+    layout: Annotated[Layout | None, typer.Option(help="Order of the input's dimensions.")] = None,
+    golden: Annotated[
+        Path | None, typer.Option(help="Inputs to check replicas with: .npz, one array per input.")
+    ] = None,
+    artifact: ArtifactOption = None,
+    store: StoreOption = DEFAULT_ROOT,
+) -> None:
+    """Publish a model someone made as the next immutable version.
+
+    For an image model, scaling and layout are put into the artifact, so that it takes the uint8 pixels that are
+    served; what the model's signature already tells (size, layout, channels) need not be said.
+
+    tiltyard publish mobilenetv2 mobilenetv2.onnx --image 224x224 --scale 0.00392157
+    """
+    from jobs import conversion, publish
+    from jobs.image_options import ImageOptions, image_input, looks_like_image
+
+    check_name(name)
+    options = ImageOptions(image, channels, resize, fit, scale, mean, std, layout)
+    with _progress() as progress:
+        task = progress.add_task(f"publishing {name}", total=None, status="loading the model")
+        source = conversion.open_source(path)
+        publication = publish.Publication(
+            model=name,
+            source=source,
+            image=image_input(options, source.signature),
+            version=version,
+            labels=None if labels is None else _read_labels(labels),
+            artifact=artifact,
+            golden=None if golden is None else publish.read_inputs(golden),
+        )
+        published = publish.publish(Store(store), publication, lambda step: progress.update(task, status=step))
+        progress.update(task, total=1, completed=1, status="published")
+    print_published(published.manifest, published.left_out)
+    if publication.image is None and looks_like_image(source.signature):
+        out.print("The input looks like an image. With --image, images can be sent to it as they are.")
+    out.print(f"Serve it: [bold]tiltyard deploy {name}@{published.manifest.version}[/]")
+
+
+@app.command(name="list")
+def list_(store: StoreOption = DEFAULT_ROOT) -> None:
+    """List the models in the store with their versions."""
+    opened = Store(store)
+    table = Table("model", "version", "artifact", "accuracy", "created", "from")
+    for name in opened.models():
+        for number in opened.versions(name):
+            manifest = opened.manifest(name, number)
+            if manifest is None:
+                plain = plain_artifact(opened.directory(name, number))
+                table.add_row(name, str(number), plain.kind if plain else "", "", "", "plain tree")
+                continue
+            provenance = manifest.provenance
+            table.add_row(
+                name,
+                str(number),
+                manifest.chosen,
+                percent(manifest.metrics.get("accuracy")),
+                f"{provenance.created:%Y-%m-%d %H:%M}" if provenance else "",
+                provenance.source if provenance else "",
+            )
+    if not table.row_count:
+        out.print("The store is empty. `tiltyard train digits` publishes the example, `tiltyard publish` your model.")
+        return
+    out.print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The newest version by default.")],
+    store: StoreOption = DEFAULT_ROOT,
+) -> None:
+    """Show what is known of a version: signature, preprocessing, artifacts, provenance."""
+    from models.version import load_version
+
+    opened = Store(store)
+    model, version = _parse(name, opened)
+    manifest = opened.manifest(model, version) or load_version(opened, model, version).manifest
+    print_manifest(manifest)
+
+
+@app.command()
+def deploy(
+    name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The newest version by default.")],
+    file: FileOption = Path("serve_config.yaml"),
+    artifact: ArtifactOption = None,
+    dry_run: DryRunOption = False,
+    timeout: TimeoutOption = 180.0,
+    address: AddressOption = DASHBOARD,
+    store: StoreOption = DEFAULT_ROOT,
+) -> None:
+    """Serve a published version: write it into serve_config.yaml and apply that to the running service.
+
+    Nothing that runs already is touched. The first version of a model becomes its champion; a later one is loaded
+    beside it without traffic of its own, to be asked by ?version=N.
+    """
+    from jobs import deploy
+
+    opened = Store(store)
+    model, version = _parse(name, opened)
+    change = deploy.plan_deploy(file, opened, model, version, artifact)
+    print_diff(change.diff)
+    if dry_run:
+        return
+    service = deploy.running_service(address)
+    with err.status(f"deploying {model} version {version}") as status:
+        deploy.deploy(change, service, model, version, timeout, status.update)
+    if service is None:
+        out.print(f"No service runs at {address}: {file} is written, `make serve` will serve it.")
+        return
+    out.print(f"[green]{model} version {version} answers[/] at {service.gateway_address()}/models/{model}")
+
+
+@app.command()
+def undeploy(
+    name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The whole model if no version is given.")],
+    file: FileOption = Path("serve_config.yaml"),
+    dry_run: DryRunOption = False,
+    timeout: TimeoutOption = 60.0,
+    address: AddressOption = DASHBOARD,
+) -> None:
+    """Stop serving a version or a model; it stays in the store."""
+    from jobs import deploy
+
+    model, _, number = name.partition("@")
+    change = deploy.plan_undeploy(file, model, _version_number(number) if number else None)
+    print_diff(change.diff)
+    if dry_run:
+        return
+    service = deploy.running_service(address)
+    with err.status(f"undeploying {name}"):
+        deploy.undeploy(change, service, timeout)
+    if service is None:
+        out.print(f"No service runs at {address}: {file} is written.")
+        return
+    out.print(f"[green]{name} is no longer served.[/]")
+
+
+@app.command()
+def serve(
+    file: Annotated[Path, typer.Argument(help="What runs.")] = Path("serve_config.yaml"),
+    store: StoreOption = DEFAULT_ROOT,
+) -> None:
+    """Run `serve run FILE` with Ray Serve's fast ingress; train the digits first if the store is empty."""
+    from jobs.serve import Serving
+
+    if not Store(store).models():
+        train("digits", store)
+    serving = Serving(file)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        if serving.wait_until_healthy():
+            print_addresses(serving.address, serving.dashboard)
+        code = serving.wait()
+    except KeyboardInterrupt:
+        out.print("\nStopping ...")
+        code = 0
+    finally:
+        serving.stop()
+    sys.exit(code)
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"--labels {path}: {error}") from None
+
+
+def _parse(name: str, store: Store) -> tuple[str, int]:
+    model, _, number = name.partition("@")
+    return model, _version_number(number) if number else store.latest(model)
+
+
+def _version_number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise InvalidRequest(f"version {text!r}: expected a positive integer, as in digits@2")
+    return int(text)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[status]}"),
+    )
+    with Progress(*columns, console=err) as progress:
+        yield progress

@@ -1,0 +1,101 @@
+"""What the commands print."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from models.manifest import Artifact, Manifest
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def print_addresses(address: str, dashboard: str) -> None:
+    """Print where the API, its docs and the Ray dashboard are."""
+    command = os.path.relpath(Path(sys.executable).with_name("ray"))
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("API", f"[bold]{address}[/]")
+    grid.add_row("docs", f"[bold]{address}/docs[/]")
+    grid.add_row("Ray dashboard", f"[bold]{dashboard}[/]  (it asks for a token: {command} get-auth-token)")
+    out.print("\n[green]Serving.[/] Ctrl-C stops everything.")
+    out.print(grid)
+
+
+def print_diff(diff: str) -> None:
+    """Print a unified diff."""
+    if not diff:
+        out.print("The configuration says so already.")
+    elif out.is_terminal:
+        out.print(Syntax(diff, "diff", background_color="default"))
+    else:
+        out.print(diff, markup=False, end="", soft_wrap=True)
+
+
+def print_published(manifest: Manifest, left_out: Mapping[str, str]) -> None:
+    """Print a new version with its artifacts and those that were left out."""
+    out.print(f"[green]Published {manifest.model} version {manifest.version}.[/]{_accuracy(manifest)}")
+    _print_artifacts(manifest, left_out)
+
+
+def _accuracy(manifest: Manifest) -> str:
+    accuracy = manifest.metrics.get("accuracy")
+    return "" if accuracy is None else f" Held-out accuracy [bold]{accuracy:.4f}[/]."
+
+
+def _print_artifacts(manifest: Manifest, left_out: Mapping[str, str]) -> None:
+    out.print(_artifact_table(manifest, left_out))
+    out.print(f"{manifest.chosen} was chosen: {manifest.chosen_because}.", soft_wrap=True)
+    for kind, why in left_out.items():
+        out.print(f"{kind} was left out: {why}.", soft_wrap=True, markup=False)
+
+
+def _artifact_table(manifest: Manifest, left_out: Mapping[str, str]) -> Table:
+    table = Table("artifact", "size", "max abs difference", "latency, 1 row", "accuracy", "")
+    for artifact in manifest.artifacts:
+        table.add_row(*_artifact_row(artifact), "chosen" if artifact.kind == manifest.chosen else "")
+    for kind in left_out:
+        table.add_row(kind, "", "", "", "", "left out")
+    return table
+
+
+def _artifact_row(artifact: Artifact) -> tuple[str, ...]:
+    return (
+        artifact.kind,
+        f"{artifact.bytes / 1e6:.2f} MB",
+        "" if artifact.max_abs_diff is None else f"{artifact.max_abs_diff:.2g}",
+        "" if artifact.latency_ms is None else f"{artifact.latency_ms:.2f} ms",
+        percent(artifact.accuracy),
+    )
+
+
+def print_manifest(manifest: Manifest) -> None:
+    """Print all of a version."""
+    out.print(f"[bold]{manifest.model}[/] version {manifest.version}{_accuracy(manifest)}")
+    grid = Table.grid(padding=(0, 2))
+    for role, specs in (("input", manifest.signature.inputs), ("output", manifest.signature.outputs)):
+        for spec in specs:
+            grid.add_row(role, str(spec), "" if role == "input" else manifest.output, style=None)
+    if manifest.preprocessing is not None:
+        fields = manifest.preprocessing.model_dump()
+        grid.add_row("preprocessing", ", ".join(f"{name} {value}" for name, value in fields.items()))
+    if manifest.labels is not None:
+        shown = ", ".join(manifest.labels[:10])
+        grid.add_row("labels", f"{len(manifest.labels)}: {shown}{', ...' if len(manifest.labels) > 10 else ''}")
+    if manifest.provenance is not None:
+        made = manifest.provenance
+        grid.add_row("made from", f"{made.source} at {made.created:%Y-%m-%d %H:%M:%S} UTC")
+        grid.add_row("code commit", made.code_commit or "unknown")
+        grid.add_row("data sha256", made.data_sha256 or "unknown")
+        grid.add_row("libraries", ", ".join(f"{name} {number}" for name, number in made.libraries.items()))
+    out.print(grid)
+    _print_artifacts(manifest, {})
+
+
+def percent(share: float | None) -> str:
+    """A share as text; empty where there is none."""
+    return "" if share is None else f"{share:.2%}"

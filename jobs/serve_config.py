@@ -1,0 +1,238 @@
+"""serve_config.yaml: read, edited with its comments and order kept, checked as a whole, written in one step."""
+
+import copy
+import difflib
+import importlib
+import inspect
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+
+from models.errors import Conflict, InvalidRequest, ModelNotFound, VersionNotFound
+from models.manifest import ArtifactKind
+from models.policy import ModelPolicy, RoutingPolicy, application_name
+
+T = TypeVar("T", bound=BaseModel)
+
+GATEWAY = "deployments.app:gateway"
+MODEL_VERSION = "deployments.app:model_version"
+
+
+class InvalidConfig(InvalidRequest):
+    """A serve_config.yaml that cannot be served; the message names the field."""
+
+    code = "invalid_config"
+
+
+class ServeConfig:
+    """One serve_config.yaml in memory."""
+
+    def __init__(self, data: CommentedMap) -> None:
+        self.data = data
+
+    @classmethod
+    def read(cls, path: Path) -> "ServeConfig":
+        """Read a file. Raises InvalidConfig."""
+        try:
+            data = _yaml().load(path.read_text())
+        except OSError as error:
+            raise InvalidConfig(f"{path}: {error.strerror}") from None
+        except YAMLError as error:
+            raise InvalidConfig(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(data, CommentedMap) or not isinstance(data.get("applications"), list):
+            raise InvalidConfig(f"{path}: expected a mapping with a list of 'applications'")
+        return cls(data)
+
+    def copy(self) -> "ServeConfig":
+        """An independent copy to edit."""
+        return ServeConfig(_yaml().load(self.text))  # a deep copy loses comments
+
+    @property
+    def text(self) -> str:
+        """The file's text."""
+        buffer = io.StringIO()
+        _yaml().dump(self.data, buffer)
+        return buffer.getvalue()
+
+    def plain(self) -> dict[str, Any]:
+        """The content as Ray Serve takes it."""
+        content = YAML(typ="safe").load(self.text)
+        assert isinstance(content, dict)
+        return content
+
+    def write(self, path: Path) -> None:
+        """Replace the file in one step: whoever reads it sees the old text or the new one."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(self.text)
+        os.replace(temporary, path)
+
+    def diff(self, changed: "ServeConfig", name: str) -> str:
+        """A unified diff from this text to the changed one; empty where they are equal."""
+        before, after = self.text.splitlines(keepends=True), changed.text.splitlines(keepends=True)
+        return "".join(difflib.unified_diff(before, after, name, name))
+
+    @property
+    def policy(self) -> RoutingPolicy:
+        """The Router's user_config. Raises InvalidConfig."""
+        return validated(RoutingPolicy, self._router_entry().get("user_config") or {}, "Router user_config")
+
+    def add_version(self, model: str, version: int, store: str, artifact: ArtifactKind | None) -> None:
+        """Add a version's application and the Router's entry.
+
+        The first version of a model becomes its champion, a later one a challenger without traffic.
+        """
+        name = application_name(model, version)
+        if name not in self._names():
+            self.data["applications"].append(_application(name, model, version, store, artifact))
+        models = self._models()
+        if model not in models:
+            models[model] = CommentedMap(champion=version)
+        elif version not in _live(models[model]):
+            models[model].setdefault("challengers", CommentedMap())[version] = 0.0
+
+    def remove_version(self, model: str, version: int | None) -> None:
+        """Remove a challenger, or a whole model where `version` is None.
+
+        Raises ModelNotFound, VersionNotFound, or Conflict for a champion that has challengers.
+        """
+        models = self._models()
+        if model not in models:
+            raise ModelNotFound(f"model {model!r} is not deployed; there are: {', '.join(models) or 'none'}")
+        live = _live(models[model])
+        if version is not None and version not in live:
+            raise VersionNotFound(f"{model} version {version} is not deployed; there are: {live}")
+        if version is not None and version == models[model]["champion"] and len(live) > 1:
+            raise Conflict(
+                f"{model} version {version} is the champion; undeploy its challengers first, or {model} whole"
+            )
+        if version is None or len(live) == 1:
+            self._remove_model(model)
+            self._remove_applications(model, live)
+        else:
+            del models[model]["challengers"][version]
+            if not models[model]["challengers"]:
+                del models[model]["challengers"]
+            self._remove_applications(model, [version])
+
+    def with_routes_of(self, other: "ServeConfig") -> "ServeConfig":
+        """Copy with the Router's user_config of another one: what runs between the steps of a change."""
+        mixed = self.copy()
+        mixed._router_entry()["user_config"] = copy.deepcopy(other._router_entry().get("user_config"))
+        return mixed
+
+    def with_applications_of(self, other: "ServeConfig") -> "ServeConfig":
+        """Copy with the applications of another one kept beside its own."""
+        mixed = self.copy()
+        kept = [app for app in other.data["applications"] if app["name"] not in self._names()]
+        mixed.data["applications"].extend(copy.deepcopy(kept))
+        return mixed
+
+    def _names(self) -> set[str]:
+        return {application["name"] for application in self.data["applications"]}
+
+    def _remove_model(self, model: str) -> None:
+        user_config = self._router_entry()["user_config"]
+        del user_config["models"][model]
+        if user_config.get("default_model") == model:
+            del user_config["default_model"]
+
+    def _remove_applications(self, model: str, versions: list[int]) -> None:
+        names = {application_name(model, version) for version in versions}
+        applications = self.data["applications"]
+        for index in reversed(range(len(applications))):
+            if applications[index]["name"] in names:
+                del applications[index]
+
+    def _models(self) -> CommentedMap:
+        entry = self._router_entry()
+        if not entry.get("user_config"):
+            entry["user_config"] = CommentedMap()
+        models: CommentedMap = entry["user_config"].setdefault("models", CommentedMap())
+        return models
+
+    def _router_entry(self) -> CommentedMap:
+        for application in self.data["applications"]:
+            if application.get("import_path") == GATEWAY:
+                for deployment in application.get("deployments") or []:
+                    if deployment.get("name") == "Router":
+                        found: CommentedMap = deployment
+                        return found
+        raise InvalidConfig(f"no application with import_path {GATEWAY} and a deployment 'Router'")
+
+
+def check(config: ServeConfig) -> None:
+    """Check everything that can be checked without running it. Raises InvalidConfig naming the field."""
+    from ray.serve.schema import ServeDeploySchema
+
+    content = config.plain()
+    validated(ServeDeploySchema, content, "serve_config.yaml")
+    for application in content["applications"]:
+        _check_application(application)
+    names = {application["name"] for application in content["applications"]}
+    for model, policy in config.policy.models.items():
+        for version in policy.versions:
+            if application_name(model, version) not in names:
+                name = application_name(model, version)
+                raise InvalidConfig(f"Router user_config: {model} version {version} has no application {name!r}")
+
+
+def validated(kind: type[T], value: Any, where: str) -> T:
+    """Validate, naming the first field that is wrong. Raises InvalidConfig."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise InvalidConfig(f"{where}: {field + ': ' if field else ''}{first['msg']}") from None
+
+
+def _check_application(application: Mapping[str, Any]) -> None:
+    """Hold args and user_configs against the types that the builder and its deployments declare."""
+    from ray.serve import Deployment
+
+    name, import_path = application["name"], application["import_path"]
+    module_name, _, attribute = import_path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+        builder = getattr(module, attribute)
+    except (ImportError, AttributeError) as error:
+        raise InvalidConfig(f"application {name!r}: import_path {import_path!r}: {error}") from None
+    for parameter in inspect.signature(builder).parameters.values():
+        if inspect.isclass(parameter.annotation) and issubclass(parameter.annotation, BaseModel):
+            validated(parameter.annotation, application.get("args") or {}, f"application {name!r}, args")
+    deployments = {value.name: value for value in vars(module).values() if isinstance(value, Deployment)}
+    for entry in application.get("deployments") or []:
+        if entry["name"] not in deployments:
+            raise InvalidConfig(
+                f"application {name!r}: no deployment {entry['name']!r}; there are: {sorted(deployments)}"
+            )
+        kind = getattr(deployments[entry["name"]].func_or_class, "user_config_type", None)
+        if kind is not None and entry.get("user_config") is not None:
+            validated(kind, entry["user_config"], f"application {name!r}, {entry['name']} user_config")
+
+
+def _application(name: str, model: str, version: int, store: str, artifact: ArtifactKind | None) -> CommentedMap:
+    arguments = CommentedMap(model=model, version=version, store=store)
+    if artifact is not None:
+        arguments["artifact"] = artifact
+    return CommentedMap(name=name, route_prefix=None, import_path=MODEL_VERSION, args=arguments)
+
+
+def _live(entry: Mapping[str, Any]) -> list[int]:
+    return list(ModelPolicy.model_validate(entry).versions)
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
+    return yaml

@@ -1,0 +1,58 @@
+"""TensorFlow SavedModel, through its signature: Keras is not needed to load it."""
+
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from models.backends import SIGNATURE
+from models.errors import InvalidVersion, ModelFailed
+from models.signature import Signature, Tensors, TensorSpec
+
+
+class SavedModelBackend:
+    """The `serving_default` signature of a SavedModel."""
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        _set_threads(threads)
+        try:
+            self._model = tf.saved_model.load(str(path))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise InvalidVersion(f"TensorFlow cannot load the SavedModel: {type(error).__name__}") from error
+        if SIGNATURE not in self._model.signatures:
+            raise InvalidVersion(
+                f"the SavedModel has no signature {SIGNATURE!r}, only {sorted(self._model.signatures)}"
+            )
+        self._function = self._model.signatures[SIGNATURE]
+        self.signature = Signature(
+            inputs=tuple(_spec(n, t) for n, t in sorted(self._function.structured_input_signature[1].items())),
+            outputs=tuple(_spec(n, t) for n, t in sorted(self._function.structured_outputs.items())),
+        )
+        self._dtypes = {spec.name: tf.as_dtype(spec.dtype) for spec in self.signature.inputs}
+
+    def run(self, inputs: Tensors) -> Tensors:
+        """Run one batch. Raises ModelFailed."""
+        tensors = {name: tf.constant(array, self._dtypes[name]) for name, array in inputs.items()}
+        try:
+            outputs = self._function(**tensors)
+        except tf.errors.OpError as error:
+            raise ModelFailed(f"TensorFlow: {type(error).__name__}") from error
+        return {name: _decode(tensor.numpy()) for name, tensor in outputs.items()}
+
+
+def _set_threads(threads: int) -> None:
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:  # TensorFlow is already running here, with the threads of the first model
+        pass
+
+
+def _spec(name: str, tensor: Any) -> TensorSpec:
+    if tensor.shape.rank is None:
+        raise InvalidVersion(f"tensor {name!r} has no rank in the SavedModel's signature, so it cannot be served")
+    return TensorSpec(name=name, dtype=tensor.dtype.name, shape=tuple(tensor.shape.as_list()))
+
+
+def _decode(array: Any) -> Any:
+    return array.astype(str).astype(object) if array.dtype.kind in "OS" else array

@@ -1,0 +1,100 @@
+"""A version's manifest.json: what it is, how it was made, and which artifact of it runs."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.errors import InvalidManifest
+from models.preprocessing import Preprocessing
+from models.signature import Signature
+
+MANIFEST = "manifest.json"
+
+ArtifactKind = Literal["savedmodel", "onnx"]
+OutputKind = Literal["probabilities", "logits", "tensors"]
+
+
+class Artifact(BaseModel):
+    """One runnable form of a version.
+
+    `path` is relative to the version's directory. `max_abs_diff` compares its outputs on the golden inputs with
+    those of the model it was made from; `latency_ms` is the median of single rows on the publishing machine.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: ArtifactKind
+    path: str
+    sha256: str | None = None
+    bytes: int
+    max_abs_diff: float | None = None
+    latency_ms: float | None = None
+    accuracy: float | None = None
+
+
+class Provenance(BaseModel):
+    """Where a version comes from. `data_sha256` names the training data, `code_commit` the source tree."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    created: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    source: str
+    data_sha256: str | None = None
+    code_commit: str | None = None
+    libraries: dict[str, str] = {}
+
+
+class Manifest(BaseModel):
+    """All that is known of one version.
+
+    `output` says what the model answers with: class `probabilities`, `logits` that a softmax turns into them, or
+    `tensors` that are not classes at all. A version with `preprocessing` takes images.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    model: str
+    version: int = Field(ge=1)
+    signature: Signature
+    preprocessing: Preprocessing | None = None
+    output: OutputKind = "tensors"
+    labels: tuple[str, ...] | None = None
+    artifacts: tuple[Artifact, ...] = Field(min_length=1)
+    chosen: ArtifactKind
+    chosen_because: str
+    metrics: dict[str, float] = {}
+    provenance: Provenance | None = None
+
+    @model_validator(mode="after")
+    def _chosen_is_there(self) -> "Manifest":
+        if self.chosen not in {artifact.kind for artifact in self.artifacts}:
+            raise ValueError(f"chosen artifact {self.chosen!r} is not among the artifacts")
+        return self
+
+    @property
+    def artifact(self) -> Artifact:
+        """The chosen artifact."""
+        return self.find(self.chosen)
+
+    def find(self, kind: ArtifactKind) -> Artifact:
+        """The artifact of that kind. Raises KeyError."""
+        for artifact in self.artifacts:
+            if artifact.kind == kind:
+                return artifact
+        raise KeyError(kind)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read `directory/manifest.json`. Raises InvalidManifest naming the field."""
+    name = f"{directory.parent.name}/{directory.name}"
+    try:
+        return Manifest.model_validate_json((directory / MANIFEST).read_bytes())
+    except OSError as error:
+        raise InvalidManifest(f"{name}: {MANIFEST} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise InvalidManifest(f"{name}: {MANIFEST}: {where}: {first['msg']}") from None

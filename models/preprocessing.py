@@ -1,0 +1,126 @@
+"""Encoded image in, uint8 tensor out: the one function that training, publishing and serving share.
+
+Casting and scaling are not here: they live inside the exported graph, so what travels is uint8.
+"""
+
+import io
+import struct
+import zlib
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.errors import ImageTooLarge, InvalidImage, UnsupportedMediaType
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_IMAGE_PIXELS = 50_000_000
+"""Images with more pixels are refused from their header, before a byte of them is decoded."""
+
+# What Pillow's decoders raise on broken bytes.
+BROKEN = (OSError, SyntaxError, ValueError, TypeError, IndexError, OverflowError, EOFError, struct.error, zlib.error)
+
+_MODES = {"rgb": "RGB", "bgr": "RGB", "gray": "L"}
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+
+Channels = Literal["rgb", "bgr", "gray"]
+Resize = Literal["bilinear", "bicubic", "nearest", "lanczos"]
+Fit = Literal["stretch", "pad", "crop"]
+Layout = Literal["nhwc", "nchw"]
+
+
+class Preprocessing(BaseModel):
+    """How an image becomes the model's input; part of the version, so it cannot change under it.
+
+    `fit` says what happens when the aspect ratios differ: `stretch` ignores it, `pad` keeps the whole image on
+    black, `crop` keeps the centre. `orient` turns the picture upright as its EXIF orientation asks.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    height: Annotated[int, Field(ge=1, le=8192)]
+    width: Annotated[int, Field(ge=1, le=8192)]
+    channels: Channels = "rgb"
+    resize: Resize = "bilinear"
+    fit: Fit = "stretch"
+    orient: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the tensor."""
+        return self.height, self.width, 1 if self.channels == "gray" else 3
+
+
+def preprocess(data: bytes, preprocessing: Preprocessing, max_pixels: int = MAX_IMAGE_PIXELS) -> npt.NDArray[np.uint8]:
+    """Decode, orient, convert and resize one PNG, JPEG or WebP image to uint8 [height, width, channels].
+
+    Raises InvalidImage, ImageTooLarge or UnsupportedMediaType.
+    """
+    image = decode(data, max_pixels)
+    if preprocessing.orient:
+        image = ImageOps.exif_transpose(image)
+    image = to_mode(image, _MODES[preprocessing.channels])
+    image = fit(image, (preprocessing.width, preprocessing.height), preprocessing)
+    pixels = np.asarray(image, dtype=np.uint8).reshape(preprocessing.shape)
+    if preprocessing.channels == "bgr":
+        pixels = pixels[:, :, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
+    """Decode the pixels of a still image, looking at its size first."""
+    if not data:
+        raise InvalidImage("the image is empty (0 bytes)")
+    image = _open(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageTooLarge(f"the image has {width} x {height} pixels; at most {max_pixels} are decoded")
+    if getattr(image, "n_frames", 1) > 1:
+        raise UnsupportedMediaType("animated images are not served; send one frame")
+    try:
+        image.load()
+    except BROKEN:
+        raise InvalidImage(f"the {image.format} image is truncated or damaged") from None
+    return image
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageTooLarge(f"the image has too many pixels; at most {MAX_IMAGE_PIXELS} are decoded") from None
+    except BROKEN:
+        if data.startswith((b"GIF87a", b"GIF89a")):
+            raise UnsupportedMediaType("GIF is not served; send PNG, JPEG or WebP") from None
+        raise InvalidImage("the bytes are not a PNG, JPEG or WebP image") from None
+
+
+def to_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Convert any colour model to RGB or L; 16-bit samples keep their upper 8 bits, transparency is dropped."""
+    if image.mode in _SIXTEEN_BIT:
+        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+    if image.mode == "P":
+        image = image.convert("RGBA")
+    return image if image.mode == mode else image.convert(mode)
+
+
+def fit(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> Image.Image:
+    """Resize to (width, height)."""
+    if image.size == size:
+        return image
+    method = _RESAMPLING[preprocessing.resize]
+    match preprocessing.fit:
+        case "stretch":
+            return image.resize(size, method)
+        case "pad":
+            return ImageOps.pad(image, size, method)
+        case "crop":
+            return ImageOps.fit(image, size, method)

@@ -1,0 +1,108 @@
+"""A version, loaded and proved: verified on disk, warmed up, reproducing its golden outputs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.backends import Backend, load_backend
+from models.errors import InvalidVersion
+from models.golden import GOLDEN, check_golden, read_golden
+from models.manifest import Artifact, ArtifactKind, Manifest
+from models.preprocessing import Preprocessing
+from models.signature import Signature, TensorSpec
+from models.store import Store, plain_artifact, verify
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedVersion:
+    """A version that can answer."""
+
+    manifest: Manifest
+    backend: Backend
+
+
+def load_version(
+    store: Store, model: str, version: int, threads: int = 1, artifact: ArtifactKind | None = None
+) -> LoadedVersion:
+    """Load the chosen artifact (or `artifact`), check its sha256, warm it up and check the golden outputs.
+
+    Raises InvalidVersion, InvalidManifest, ModelNotFound or VersionNotFound.
+    """
+    directory = store.directory(model, version)
+    manifest = store.manifest(model, version)
+    try:
+        if manifest is None:
+            loaded = _load_plain(directory, model, version, threads)
+        else:
+            chosen = _artifact(manifest, artifact)
+            loaded = LoadedVersion(manifest, load_backend(chosen.kind, verify(directory, chosen), threads))
+        warm_up(directory, loaded, artifact)
+    except InvalidVersion as error:
+        raise InvalidVersion(f"{model} version {version}: {error}") from error
+    return loaded
+
+
+def warm_up(directory: Path, loaded: LoadedVersion, artifact: ArtifactKind | None = None) -> None:
+    """Run the golden inputs, or zeros where a plain tree has none, and compare the outputs."""
+    if not (directory / GOLDEN).exists():
+        if loaded.manifest.provenance is not None:
+            raise InvalidVersion(f"{GOLDEN} is missing")
+        loaded.backend.run(zeros(loaded.manifest.signature))
+        return
+    inputs, expected = read_golden(directory)
+    check_golden(expected, loaded.backend.run(inputs), _artifact(loaded.manifest, artifact).max_abs_diff or 0.0)
+
+
+def zeros(signature: Signature, rows: int = 1, unknown: int = 1) -> dict[str, npt.NDArray[Any]]:
+    """An input of zeros (or empty strings) that fits the signature; `unknown` stands for dimensions of any size."""
+
+    def array(spec: TensorSpec) -> npt.NDArray[Any]:
+        shape = (spec.shape[0] or rows, *(d or unknown for d in spec.shape[1:]))
+        return np.full(shape, "", object) if spec.dtype == "string" else np.zeros(shape, spec.numpy_dtype)
+
+    return {spec.name: array(spec) for spec in signature.inputs}
+
+
+def image_input(signature: Signature) -> Preprocessing | None:
+    """How images reach a model that takes one uint8 [rows, height, width, channels] tensor; None for any other."""
+    if len(signature.inputs) != 1:
+        return None
+    spec = signature.inputs[0]
+    if spec.dtype != "uint8" or len(spec.shape) != 4:
+        return None
+    _, height, width, channels = spec.shape
+    if height is None or width is None or channels not in (1, 3):
+        return None
+    return Preprocessing(height=height, width=width, channels="gray" if channels == 1 else "rgb")
+
+
+def derive_manifest(model: str, version: int, artifact: Artifact, signature: Signature) -> Manifest:
+    """The manifest of a version that came without one."""
+    return Manifest(
+        model=model,
+        version=version,
+        signature=signature,
+        preprocessing=image_input(signature),
+        artifacts=(artifact,),
+        chosen=artifact.kind,
+        chosen_because="the only artifact of a plain tree",
+    )
+
+
+def _load_plain(directory: Path, model: str, version: int, threads: int) -> LoadedVersion:
+    artifact = plain_artifact(directory)
+    if artifact is None:
+        raise InvalidVersion("the directory holds neither a manifest nor an artifact")
+    backend = load_backend(artifact.kind, directory / artifact.path, threads)
+    return LoadedVersion(derive_manifest(model, version, artifact, backend.signature), backend)
+
+
+def _artifact(manifest: Manifest, kind: ArtifactKind | None) -> Artifact:
+    try:
+        return manifest.find(kind or manifest.chosen)
+    except KeyError:
+        there = ", ".join(artifact.kind for artifact in manifest.artifacts)
+        raise InvalidVersion(f"there is no artifact {kind!r}, only {there}") from None
