@@ -41,7 +41,7 @@ typecheck: install  ## mypy --strict
 
 lock: install  ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra drift \
-	    --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+	    --no-emit-index-url --quiet --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
 
 clean:  ## Remove the environment and the caches (published versions stay)
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info

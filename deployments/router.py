@@ -82,7 +82,7 @@ class Router:
         self._policy = RoutingPolicy()
         self._manifests: dict[tuple[str, int], Manifest] = {}
         self._answered_at: dict[tuple[str, int], float] = {}
-        self._requests = 0
+        self.requests = 0
 
     def reconfigure(self, policy: RoutingPolicy) -> None:
         """Obey a new policy from the next request on."""
@@ -93,16 +93,16 @@ class Router:
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
         """Hold a place in the queue and a deadline. Raises Overloaded or DeadlineExceeded."""
-        if self._requests >= self.settings.max_concurrent_requests:
-            raise Overloaded(f"{self._requests} requests are being answered already; try again shortly")
-        self._requests += 1
+        if self.requests >= self.settings.max_concurrent_requests:
+            raise Overloaded(f"{self.requests} requests are being answered already; try again shortly")
+        self.requests += 1
         try:
             async with asyncio.timeout(self.settings.request_timeout_s):
                 yield
         except TimeoutError:
             raise DeadlineExceeded(f"no answer within {self.settings.request_timeout_s:g} s") from None
         finally:
-            self._requests -= 1
+            self.requests -= 1
 
     def choose(self, model: str | None = None, version: int | None = None) -> Variant:
         """Pick the variant that answers: the version asked for, or by share. Raises ModelNotFound, VersionNotFound."""

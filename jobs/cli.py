@@ -22,6 +22,8 @@ from models.store import DEFAULT_ROOT, Store, check_name, plain_artifact
 # TensorFlow's start-up chatter; what goes wrong still shows.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+# Read when ray is imported: use the token in ~/.ray/auth_token or RAY_AUTH_TOKEN.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 app = typer.Typer(
     help="Put TensorFlow and ONNX models into production on Ray Serve.",

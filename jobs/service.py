@@ -24,6 +24,12 @@ class ServiceNotRunning(TiltyardError):
     code = "service_not_running"
 
 
+class ServiceRefused(TiltyardError):
+    """The Ray dashboard does not accept our token."""
+
+    code = "service_refused"
+
+
 class DeployFailed(TiltyardError):
     """The service did not come to run what it was told to, with the reason."""
 
@@ -35,13 +41,14 @@ class Service:
 
     def __init__(self, address: str) -> None:
         from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
+        from ray.exceptions import AuthenticationError
 
         try:
             self._client = ServeSubmissionClient(address)
         except ConnectionError:
             raise ServiceNotRunning(f"no Ray dashboard answers at {address}; `make serve` starts one") from None
-        except RuntimeError as error:
-            raise ServiceNotRunning(f"the Ray dashboard at {address} refused: {str(error).splitlines()[0]}") from None
+        except AuthenticationError as error:
+            raise ServiceRefused(f"the Ray dashboard at {address}: {str(error).splitlines()[0]}") from None
 
     def apply(self, config: dict[str, Any]) -> None:
         """Declare what runs. Applications that stay the same are not touched. Raises DeployFailed."""

@@ -85,17 +85,15 @@ class Store:
         """Give a hidden directory to write a version's files into; what is not committed is removed."""
         parent = self.root / check_name(model)
         parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(parent)
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=parent))
-        lock = os.open(staging, os.O_RDONLY)
+        with _locked(parent):  # else a publisher could take a directory that is not locked yet for an abandoned one
+            _remove_abandoned(parent)
+            staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=parent))
+            alive = _lock(staging)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
             yield staging
         finally:
-            os.close(lock)
+            os.close(alive)
             shutil.rmtree(staging, ignore_errors=True)
-            with suppress(OSError):
-                parent.rmdir()
 
     def commit(self, staging: Path, manifest: Manifest, version: int | None = None) -> Manifest:
         """Publish a staged directory as `version`, or as the next number.
@@ -180,13 +178,28 @@ def _is_version(directory: Path) -> bool:
 def _remove_abandoned(parent: Path) -> None:
     """Remove staging directories whose publisher is gone: the lock of a dead process is free."""
     for staging in parent.glob(f"{_STAGING}*"):
-        with suppress(OSError):
-            lock = os.open(staging, os.O_RDONLY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(staging, ignore_errors=True)
-            finally:
-                os.close(lock)
+        with suppress(OSError), _locked(staging, fcntl.LOCK_NB):
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _locked(directory: Path, flags: int = 0) -> Iterator[None]:
+    descriptor = _lock(directory, flags)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(directory: Path, flags: int = 0) -> int:
+    """Lock a directory until the descriptor is closed or the process ends. Raises BlockingIOError with LOCK_NB."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _flush(directory: Path) -> None:

@@ -1,6 +1,7 @@
 """The HTTP surface: wire formats, one file each, around a Router."""
 
 import logging
+from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -8,6 +9,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.api import images, operations, tensorflow_serving
 from deployments.api.body import BodyLimit
@@ -24,17 +26,17 @@ DESCRIPTION = """Predictions from the models that are live. Every error has one 
 
 def create_api(router: Router, echo_request_id: bool = True) -> FastAPI:
     """Build the ASGI application of a router. /docs carries its own assets: it works without the internet."""
-    api: FastAPI = FastAPIOffline(title="Tiltyard", description=DESCRIPTION, version="0.1.0")
+    api: FastAPI = FastAPIOffline(title="Tiltyard", description=DESCRIPTION, version=version("tiltyard"))
     api.state.router = router
     api.include_router(images.routes)
     api.include_router(tensorflow_serving.routes)
     api.include_router(operations.routes)
     api.add_middleware(BodyLimit, max_body_bytes=router.settings.max_body_bytes)
+    api.add_middleware(LastResort)
     api.add_middleware(RequestId, echo=echo_request_id)
     api.add_exception_handler(TiltyardError, _tiltyard_error)
     api.add_exception_handler(HTTPException, _http_exception)
     api.add_exception_handler(RequestValidationError, _validation_error)
-    api.add_exception_handler(Exception, _unexpected)
     return api
 
 
@@ -59,7 +61,27 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     return error_response(InvalidRequest(f"{field}: {first['msg']}"), request_id(request.scope))
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    logger.error("request %s failed", request_id(request.scope), exc_info=error)
-    message = "the service failed to answer; the request id finds the reason in its log"
-    return error_response(TiltyardError(message), request_id(request.scope))
+class LastResort:
+    """ASGI middleware that answers what nobody expected: logged with its traceback, told without."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application; an error before the answer has begun becomes a 500."""
+        has_begun = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except Exception:
+            if has_begun:
+                raise
+            name = request_id(scope)
+            logger.exception("request %s failed", name)
+            error = TiltyardError("the service failed to answer; the request id finds the reason in its log")
+            await error_response(error, name)(scope, receive, send)

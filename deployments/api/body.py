@@ -13,7 +13,10 @@ from models.errors import EmptyBody, InvalidImage, InvalidJSON, PayloadTooLarge
 
 
 class BodyLimit:
-    """ASGI middleware that refuses a body from its declared length, or as soon as it has grown past the limit."""
+    """ASGI middleware that refuses a body from its declared length, or as soon as it has grown past the limit.
+
+    Starlette has one too, but it answers in plain text, whatever the application says.
+    """
 
     def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
         self._app = app

@@ -1,0 +1,125 @@
+"""The whole HTTP surface in this process: the real Router, Preprocessor and models, without Ray."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from deployments.answer import Answer, Timing
+from deployments.api import create_api
+from deployments.batching import run_batch
+from deployments.preprocessor import Preprocessor
+from deployments.router import Router
+from deployments.settings import GatewaySettings
+from models.errors import ModelFailed, ModelUnavailable
+from models.manifest import Manifest
+from models.policy import RoutingPolicy
+from models.preprocessing import Preprocessing
+from models.signature import Tensors
+from models.store import Store
+from models.version import LoadedVersion
+from tests.tiny import affine, brightness, floats, identity, lookup, not_a_number, put, two_inputs
+
+POLICY = RoutingPolicy.model_validate(
+    {
+        "default_model": "light",
+        "models": {
+            "light": {"champion": 1, "challengers": {2: 0.0}},
+            "affine": {"champion": 1},
+            "lookup": {"champion": 1},
+            "pair": {"champion": 1},
+            "broken": {"champion": 1},
+            "pixels": {"champion": 1},
+        },
+    }
+)
+IMAGE = np.zeros((1, 8, 16, 3), np.uint8)
+
+
+class LocalModelServers:
+    """Live versions in this process."""
+
+    def __init__(self, versions: Sequence[LoadedVersion]) -> None:
+        self.versions = {(v.manifest.model, v.manifest.version): v for v in versions}
+
+    async def predict(self, model: str, version: int, inputs: Tensors) -> Answer:
+        loaded = self._find(model, version)
+        checked = loaded.backend.signature.check(inputs)
+        outcome = run_batch(loaded.backend.run, [checked], 32)[0]
+        if isinstance(outcome, ModelFailed):
+            raise outcome
+        return Answer(outcome, Timing(compute_ms=1.0))
+
+    async def describe(self, model: str, version: int) -> Manifest:
+        return self._find(model, version).manifest
+
+    def _find(self, model: str, version: int) -> LoadedVersion:
+        if (model, version) not in self.versions:
+            raise ModelUnavailable(f"{model} version {version} is not running")
+        return self.versions[model, version]
+
+
+@pytest.fixture(scope="session")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> list[LoadedVersion]:
+    """One tiny version of everything."""
+    directory: Path = tmp_path_factory.mktemp("tiny")
+    store = Store(directory / "store")
+    images: dict[str, Any] = {
+        "preprocessing": Preprocessing(height=8, width=16),
+        "output": "probabilities",
+        "labels": ("dark", "light"),
+    }
+    light = brightness(directory / "light.onnx", 8, 16)
+    return [
+        put(store, "light", light, {"image": IMAGE}, **images),
+        put(store, "light", light, {"image": IMAGE}, **images),
+        put(store, "affine", affine(directory / "affine.onnx"), {"x": floats([[1, 2, 3]])}),
+        put(store, "lookup", lookup(directory / "lookup.onnx"), {"index": np.array([0])}),
+        put(store, "pair", two_inputs(directory / "pair.onnx"), {"a": floats([[1, 2]]), "b": floats([[3, 4]])}),
+        put(
+            store,
+            "broken",
+            not_a_number(directory / "broken.onnx"),
+            {"image": np.zeros((1, 2, 1, 1), np.uint8)},
+            preprocessing=Preprocessing(height=2, width=1, channels="gray"),
+            output="probabilities",
+            labels=("a", "b"),
+        ),
+        put(
+            store,
+            "pixels",
+            identity(directory / "pixels.onnx", (8, 16, 3)),
+            {"image": IMAGE},
+            preprocessing=Preprocessing(height=8, width=16),
+        ),
+    ]
+
+
+@pytest.fixture
+def model_servers(versions: list[LoadedVersion]) -> LocalModelServers:
+    """All versions, up."""
+    return LocalModelServers(versions)
+
+
+@pytest.fixture
+def settings() -> GatewaySettings:
+    """Small limits."""
+    return GatewaySettings(max_body_bytes=200_000, max_images_per_request=4, max_image_pixels=1_000_000)
+
+
+@pytest.fixture
+def router(model_servers: LocalModelServers, settings: GatewaySettings) -> Router:
+    """The real Router."""
+    made = Router(settings, Preprocessor(model_servers, settings.max_image_pixels, 2), model_servers)
+    made.reconfigure(POLICY)
+    return made
+
+
+@pytest.fixture
+def client(router: Router) -> Iterator[TestClient]:
+    """A client of the ASGI application."""
+    with TestClient(create_api(router), raise_server_exceptions=False) as made:
+        yield made
