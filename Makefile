@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test lint format typecheck lock chaos clean
+.PHONY: help install serve train test lint format typecheck lock footprint clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ format: install  ## Fix style
 
 typecheck: install  ## mypy --strict
 	$(BIN)/mypy
+
+footprint: install  ## Measure start-up, memory of each process, latency of one request (stop `make serve` first)
+	$(BIN)/python -m loadtests.footprint
 
 lock: install  ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra drift \

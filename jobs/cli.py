@@ -14,6 +14,7 @@ from rich.table import Table
 
 from jobs.printing import err, out, percent, print_addresses, print_diff, print_manifest, print_published
 from jobs.service import DASHBOARD
+from jobs.tensorflow_import import import_tensorflow
 from models.errors import InvalidRequest, TiltyardError
 from models.manifest import ArtifactKind
 from models.preprocessing import Channels, Fit, Layout, Resize
@@ -67,6 +68,7 @@ def train(
     """Train and publish the example model: handwritten digits, a dense baseline and a convolutional network."""
     if name != "digits":
         raise InvalidRequest(f"there is no training for {name!r}; there is: digits")
+    import_tensorflow()
     from jobs import digits, train
 
     data = digits.load()
@@ -292,5 +294,5 @@ def _progress() -> Iterator[Progress]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[status]}"),
     )
-    with Progress(*columns, console=err) as progress:
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
         yield progress

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from jobs.tensorflow_import import import_tensorflow
 from models.backends import SIGNATURE, load_backend
 from models.errors import InvalidVersion
 from models.preprocessing import Layout, Preprocessing
@@ -79,6 +80,7 @@ class Source:
 def open_source(path: Path) -> Source:
     """Open a SavedModel directory, a .keras file or an .onnx file. Raises ConversionFailed or InvalidVersion."""
     if path.is_dir() and (path / "saved_model.pb").is_file():
+        import_tensorflow()
         backend = load_backend("savedmodel", path)
         return Source("savedmodel", path, backend.signature, backend.run)
     if path.suffix == ".onnx" and path.is_file():
@@ -92,6 +94,7 @@ def open_source(path: Path) -> Source:
 
 
 def _open_keras(path: Path) -> Source:
+    import_tensorflow()
     import keras
 
     try:
@@ -102,18 +105,28 @@ def _open_keras(path: Path) -> Source:
 
 
 def keras_source(model: Any, path: Path) -> Source:
-    """A built Keras model as a source."""
-    inputs = tuple(_keras_spec(tensor.name, tensor) for tensor in model.inputs)
-    outputs = tuple(_keras_spec(n, t) for n, t in zip(model.output_names, model.outputs, strict=True))
+    """A built Keras model as a source. Raises ConversionFailed for one whose inputs Keras does not know."""
+    if not getattr(model, "inputs", None):
+        raise ConversionFailed(f"{path.name} is not built on fixed inputs: export it as a SavedModel instead")
+    # A Sequential model does not name its output; a functional one names it after the layer, too.
+    names = getattr(model, "output_names", None) or [model.layers[-1].name]
+    signature = Signature(
+        inputs=tuple(_keras_spec(tensor.name, tensor) for tensor in model.inputs),
+        outputs=tuple(_keras_spec(name, tensor) for name, tensor in zip(names, model.outputs, strict=True)),
+    )
 
     def run(tensors: Tensors) -> Tensors:
-        values = [tensors[spec.name] for spec in inputs]
-        results = model(values[0] if len(values) == 1 else values, training=False)
-        results = list(results.values()) if isinstance(results, dict) else results
-        results = results if isinstance(results, list | tuple) else [results]
-        return {spec.name: np.asarray(result) for spec, result in zip(outputs, results, strict=True)}
+        return {name: np.asarray(result) for name, result in _call_keras(model, signature, tensors).items()}
 
-    return Source("keras", path, Signature(inputs=inputs, outputs=outputs), run, model)
+    return Source("keras", path, signature, run, model)
+
+
+def _call_keras(model: Any, signature: Signature, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    values = [tensors[spec.name] for spec in signature.inputs]
+    results = model(values[0] if len(values) == 1 else values, training=False)
+    results = list(results.values()) if isinstance(results, dict) else results
+    results = results if isinstance(results, list | tuple) else [results]
+    return {spec.name: result for spec, result in zip(signature.outputs, results, strict=True)}
 
 
 def _keras_spec(name: str, tensor: Any) -> TensorSpec:
@@ -151,16 +164,7 @@ def _tensorflow_callable(source: Source) -> tuple[Any, Callable[[dict[str, Any]]
         loaded = tf.saved_model.load(str(source.path))
         return loaded, lambda tensors: dict(loaded.signatures[SIGNATURE](**tensors))
     model = source.keras_model
-    names = [spec.name for spec in source.signature.inputs]
-
-    def call(tensors: dict[str, Any]) -> dict[str, Any]:
-        values = [tensors[name] for name in names]
-        results = model(values[0] if len(values) == 1 else values, training=False)
-        results = list(results.values()) if isinstance(results, dict) else results
-        results = results if isinstance(results, list | tuple) else [results]
-        return {spec.name: result for spec, result in zip(source.signature.outputs, results, strict=True)}
-
-    return model, call
+    return model, lambda tensors: _call_keras(model, source.signature, tensors)
 
 
 def _scale_in_graph(pixels: Any, scaling: Scaling, dtype: str) -> Any:

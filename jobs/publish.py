@@ -11,12 +11,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jobs.conversion import ConversionFailed, ImageInput, Source, convert_to_onnx, write_onnx, write_savedmodel
+from jobs.conversion import (
+    ConversionFailed,
+    ImageInput,
+    Source,
+    convert_to_onnx,
+    wrapped_inputs,
+    write_onnx,
+    write_savedmodel,
+)
 from models.backends import Backend, load_backend
 from models.classification import kind_of_output
 from models.errors import InvalidRequest, InvalidVersion
 from models.golden import check_golden, largest_difference, write_golden
-from models.manifest import Artifact, ArtifactKind, Manifest, Provenance
+from models.manifest import Artifact, ArtifactKind, Manifest, OutputKind, Provenance
 from models.signature import Signature, Tensors, TensorSpec
 from models.store import Store, sha256, size
 from models.version import image_input
@@ -65,24 +73,25 @@ def publish(store: Store, publication: Publication, report: Report) -> Published
 
     Raises InvalidVersion, VersionExists, InvalidRequest.
     """
+    report("running the golden inputs")
+    inputs = _golden_inputs(publication)
+    expected = _run_source(publication, inputs)
+    output = kind_of_output(list(expected.values()), publication.labels is not None)
+    _check_labels(publication.labels, expected, output != "tensors")
     with store.stage(publication.model) as staging:
         left_out = _write_artifacts(staging, publication, report)
         backends = {kind: load_backend(kind, path) for kind, path in _written(staging).items()}
-        signature = next(iter(backends.values())).signature
-        report("running the golden inputs")
-        inputs = _golden_inputs(publication, signature)
-        expected = _run_source(publication, inputs)
         artifacts = []
         for kind, backend in backends.items():
             report(f"comparing and timing {kind}")
             try:
-                artifacts.append(_measure(staging, kind, backend, signature, inputs, expected, publication.validation))
+                artifacts.append(_measure(staging, kind, backend, inputs, expected, publication.validation))
             except InvalidVersion as error:
                 left_out[kind] = str(error)
         chosen, because = choose(artifacts, publication.artifact, left_out)
         write_golden(staging, inputs, expected)
         report("writing to the store")
-        manifest = _manifest(publication, signature, expected, artifacts, chosen, because)
+        manifest = _manifest(publication, backends[chosen].signature, output, artifacts, chosen, because)
         return Published(store.commit(staging, manifest, publication.version), left_out)
 
 
@@ -141,13 +150,12 @@ def _measure(
     staging: Path,
     kind: ArtifactKind,
     backend: Backend,
-    signature: Signature,
     inputs: Tensors,
     expected: Tensors,
     validation: Validation | None,
 ) -> Artifact:
     """Describe an artifact. Raises InvalidVersion where it does not do what the source does."""
-    if {s.name for s in backend.signature.inputs} != {s.name for s in signature.inputs}:
+    if {spec.name for spec in backend.signature.inputs} != set(inputs):
         raise InvalidVersion("its inputs have other names")
     outputs = backend.run(inputs)
     check_golden(expected, outputs)
@@ -184,7 +192,8 @@ def accuracy(backend: Backend, validation: Validation) -> float:
     return float((outputs.argmax(axis=1) == validation.classes).mean())
 
 
-def _golden_inputs(publication: Publication, signature: Signature) -> dict[str, npt.NDArray[Any]]:
+def _golden_inputs(publication: Publication) -> dict[str, npt.NDArray[Any]]:
+    signature = Signature(inputs=wrapped_inputs(publication.source.signature, publication.image), outputs=())
     if publication.golden is not None:
         return signature.check(publication.golden)
     if publication.validation is not None:
@@ -221,13 +230,11 @@ def _run_source(publication: Publication, inputs: Tensors) -> Tensors:
 def _manifest(
     publication: Publication,
     signature: Signature,
-    expected: Tensors,
+    output: OutputKind,
     artifacts: Sequence[Artifact],
     chosen: ArtifactKind,
     because: str,
 ) -> Manifest:
-    output = kind_of_output(list(expected.values()), publication.labels is not None)
-    _check_labels(publication.labels, expected, output != "tensors")
     accuracy = next(artifact.accuracy for artifact in artifacts if artifact.kind == chosen)
     return Manifest(
         model=publication.model,

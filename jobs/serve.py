@@ -52,9 +52,10 @@ class Serving:
         self._output = threading.Thread(target=self._pass_on, args=(self._process.stdout,), daemon=True)
         self._output.start()
 
-    def wait_until_healthy(self) -> bool:
-        """Wait until every configured model answers; False where `serve run` ended first."""
-        while self._process.poll() is None:
+    def wait_until_healthy(self, timeout_s: float = float("inf")) -> bool:
+        """Wait until every configured model answers; False where `serve run` ended first, or time did."""
+        deadline = time.monotonic() + timeout_s
+        while self._process.poll() is None and time.monotonic() < deadline:
             if get_json(f"{self.address}/health")[0] == 200:
                 return True
             time.sleep(0.3)
@@ -77,11 +78,12 @@ class Serving:
             self._output.join(timeout=5)
 
     def _pass_on(self, output: IO[str]) -> None:
-        for line in output:
-            sys.stdout.write(line)
-            sys.stdout.flush()
-            if found := _DASHBOARD.search(line):
-                self.dashboard = found.group(1)
+        with output:
+            for line in output:
+                sys.stdout.write(line)
+                sys.stdout.flush()
+                if found := _DASHBOARD.search(line):
+                    self.dashboard = found.group(1)
 
 
 def _default_interrupt() -> None:

@@ -114,8 +114,9 @@ def reason(application: dict[str, Any]) -> str:
 
 
 def last_line(text: str) -> str:
-    """The last line that says anything: Ray puts the reason under its traceback."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """The last line that says anything: Ray puts the reason under its traceback, pydantic a link under that."""
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("For further information")]
     return lines[-1] if lines else ""
 
 

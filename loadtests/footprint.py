@@ -1,0 +1,90 @@
+"""What the service costs before anyone uses it, and what one request costs: `make footprint`.
+
+Starts the service of serve_config.yaml and prints how long it took, the memory of each of its processes, and the
+latency of one digit image at a time (closed loop, one client on the same machine).
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+import urllib.request
+from importlib.metadata import version
+from pathlib import Path
+
+from jobs.serve import Serving
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUESTS = 500
+
+
+def main() -> None:
+    image = (ROOT / "docs" / "seven.png").read_bytes()
+    started = time.monotonic()
+    serving = Serving(ROOT / "serve_config.yaml")
+    try:
+        if not serving.wait_until_healthy():
+            raise SystemExit("the service ended before it was healthy")
+        startup_s = time.monotonic() - started
+        latencies = sorted(latency_ms(serving.address, image) for _ in range(REQUESTS))
+        memory = memory_mib(os.getpid())
+        stopping = time.monotonic()
+    finally:
+        serving.stop()
+    print_results(startup_s, time.monotonic() - stopping, latencies, memory)
+
+
+def latency_ms(address: str, image: bytes) -> float:
+    request = urllib.request.Request(f"{address}/predict", image, {"content-type": "image/png"})
+    started = time.perf_counter()
+    with urllib.request.urlopen(request, timeout=30) as response:
+        assert json.load(response)["predicted_class"] == "7"
+    return (time.perf_counter() - started) * 1000
+
+
+def memory_mib(root: int) -> dict[str, float]:
+    """Resident memory of each descendant of a process, named as Ray names it."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,rss=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 3) for line in listed.splitlines()]
+    family = {root}
+    for _ in rows:
+        family |= {int(pid) for pid, parent, *_ in rows if int(parent) in family}
+    memory: dict[str, float] = {}
+    for pid, _, rss, command in rows:
+        if int(pid) in family - {root} and not command.startswith("ps "):
+            name = process_name(command)
+            memory[name] = memory.get(name, 0) + int(rss) / 1024
+    return dict(sorted(memory.items(), key=lambda item: -item[1]))
+
+
+def process_name(command: str) -> str:
+    if command.startswith("ray::"):
+        return command.split()[0]
+    if command.startswith("ray-dashboard-") or "dashboard" in command or "forkserver" in command:
+        return "dashboard"
+    for name in ("haproxy", "gcs_server", "raylet", "log_monitor", "monitor", "serve run", "resource_tracker"):
+        if name in command:
+            return name
+    return Path(command.split()[0]).name
+
+
+def print_results(startup_s: float, stop_s: float, latencies: list[float], memory: dict[str, float]) -> None:
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("ray", "onnxruntime", "tensorflow"))
+    print(
+        f"\n{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, {libraries}\n"
+    )
+    print("| | |\n|---|---|")
+    print(f"| `serve run` to healthy | {startup_s:.1f} s |")
+    print(f"| Ctrl-C to gone | {stop_s:.1f} s |")
+    print(f"| one image at a time, median | {statistics.median(latencies):.1f} ms |")
+    print(f"| one image at a time, p99 | {latencies[int(len(latencies) * 0.99)]:.1f} ms |")
+    print("\n| process | MiB |\n|---|---|")
+    for name, mib in memory.items():
+        print(f"| {name} | {mib:.0f} |")
+    print(f"| sum | {sum(memory.values()):.0f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""One real service for all cluster tests: `serve run` on a copy of serve_config.yaml, on ports of its own."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.serve import Serving
+from jobs.serve_config import ServeConfig
+from jobs.service import Service
+from models.store import Store
+
+ROOT = Path(__file__).parents[2]
+MARK = "TILTYARD_TEST_RUN"
+STARTUP_TIMEOUT_S = 180
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service under test."""
+
+    address: str
+    dashboard: str
+    config: Path
+    store: Store
+
+    @property
+    def service(self) -> Service:
+        return Service(self.dashboard)
+
+    def replicas(self, application: str, deployment: str) -> dict[str, int]:
+        """Process ids by replica id."""
+        details = self.service.details()["applications"][application]["deployments"][deployment]
+        return {replica["replica_id"]: replica["pid"] for replica in details["replicas"]}
+
+    def post(self, path: str, body: bytes, media_type: str = "image/png", timeout_s: float = 60) -> tuple[int, Any]:
+        request = urllib.request.Request(f"{self.address}{path}", body, {"content-type": media_type})
+        try:
+            with urllib.request.urlopen(request, timeout=timeout_s) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+    def tiltyard(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command as a person would."""
+        command = [str(Path(sys.executable).with_name("tiltyard")), *arguments]
+        environment = {
+            **os.environ,
+            "TILTYARD_STORE": str(self.store.root),
+            "RAY_DASHBOARD_ADDRESS": self.dashboard,
+            "COLUMNS": "200",
+        }
+        return subprocess.run(
+            command, env=environment, cwd=self.config.parent, capture_output=True, text=True, check=False, timeout=300
+        )
+
+
+@dataclass
+class Load:
+    """What came of requests that were sent all the while."""
+
+    statuses: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def load(running: Running, path: str, body: bytes, clients: int = 4) -> Iterator[Load]:
+    """Send requests from some clients until the block ends. A connection that breaks counts as status 0."""
+    result, stop = Load(), threading.Event()
+
+    def send() -> None:
+        while not stop.is_set():
+            started = time.monotonic()
+            try:
+                status = running.post(path, body)[0]
+            except (OSError, ValueError):
+                status = 0
+            result.statuses.append(status)
+            result.seconds.append(time.monotonic() - started)
+            stop.wait(0.01)
+
+    threads = [threading.Thread(target=send) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield result
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def processes_of(run: str) -> list[str]:
+    """Command lines of the living processes that a run started."""
+    alive = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={run}".encode() in (directory / "environ").read_bytes():
+                alive.append((directory / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return alive
+
+
+@pytest.fixture(scope="session")
+def running(digits_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The service of serve_config.yaml. When it is stopped, nothing of it is left."""
+    http, metrics, stats = free_ports(3)
+    config = tmp_path_factory.mktemp("service") / "serve_config.yaml"
+    edited = ServeConfig.read(ROOT / "serve_config.yaml")
+    edited.data["http_options"]["port"] = http
+    for application in edited.data["applications"]:
+        if "store" in application["args"]:
+            application["args"]["store"] = str(digits_store.root)
+    edited.write(config)
+    run = uuid.uuid4().hex
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_SERVE_HAPROXY_METRICS_PORT", str(metrics))
+        patch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", str(stats))
+        patch.setenv(MARK, run)
+        serving = Serving(config)
+        patch.delenv(MARK)
+        try:
+            assert serving.wait_until_healthy(STARTUP_TIMEOUT_S)
+            yield Running(serving.address, serving.dashboard, config, digits_store)
+        finally:
+            serving.stop()
+    deadline = time.monotonic() + 10
+    while (left := processes_of(run)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
