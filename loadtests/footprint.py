@@ -19,6 +19,8 @@ from jobs.serve import Serving
 ROOT = Path(__file__).resolve().parents[1]
 REQUESTS = 500
 
+Memory = dict[str, tuple[float, float]]
+
 
 def main() -> None:
     image = (ROOT / "docs" / "seven.png").read_bytes()
@@ -44,19 +46,29 @@ def latency_ms(address: str, image: bytes) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-def memory_mib(root: int) -> dict[str, float]:
-    """Resident memory of each descendant of a process, named as Ray names it."""
+def memory_mib(root: int) -> Memory:
+    """Resident and proportional memory of each descendant of a process, named as Ray names it.
+
+    Pages that processes share count fully in each one's resident memory (RSS), and once in all in the proportional
+    one (PSS), so only the latter adds up.
+    """
     listed = subprocess.run(["ps", "-eo", "pid=,ppid=,rss=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 3) for line in listed.splitlines()]
     family = {root}
     for _ in rows:
         family |= {int(pid) for pid, parent, *_ in rows if int(parent) in family}
-    memory: dict[str, float] = {}
+    memory: Memory = {}
     for pid, _, rss, command in rows:
         if int(pid) in family - {root} and not command.startswith("ps "):
             name = process_name(command)
-            memory[name] = memory.get(name, 0) + int(rss) / 1024
-    return dict(sorted(memory.items(), key=lambda item: -item[1]))
+            resident, proportional = memory.get(name, (0.0, 0.0))
+            memory[name] = resident + int(rss) / 1024, proportional + pss_mib(int(pid))
+    return dict(sorted(memory.items(), key=lambda item: -item[1][1]))
+
+
+def pss_mib(pid: int) -> float:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return next(int(line.split()[1]) / 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
 
 
 def process_name(command: str) -> str:
@@ -70,20 +82,21 @@ def process_name(command: str) -> str:
     return Path(command.split()[0]).name
 
 
-def print_results(startup_s: float, stop_s: float, latencies: list[float], memory: dict[str, float]) -> None:
+def print_results(
+    startup_s: float, stop_s: float, latencies: list[float], memory: dict[str, tuple[float, float]]
+) -> None:
     libraries = ", ".join(f"{name} {version(name)}" for name in ("ray", "onnxruntime", "tensorflow"))
-    print(
-        f"\n{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, {libraries}\n"
-    )
+    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    print(f"\n{machine}, Python {platform.python_version()}, {libraries}\n")
     print("| | |\n|---|---|")
     print(f"| `serve run` to healthy | {startup_s:.1f} s |")
     print(f"| Ctrl-C to gone | {stop_s:.1f} s |")
     print(f"| one image at a time, median | {statistics.median(latencies):.1f} ms |")
     print(f"| one image at a time, p99 | {latencies[int(len(latencies) * 0.99)]:.1f} ms |")
-    print("\n| process | MiB |\n|---|---|")
-    for name, mib in memory.items():
-        print(f"| {name} | {mib:.0f} |")
-    print(f"| sum | {sum(memory.values()):.0f} |")
+    print("\n| process | RSS, MiB | PSS, MiB |\n|---|---|---|")
+    for name, (resident, proportional) in memory.items():
+        print(f"| {name} | {resident:.0f} | {proportional:.0f} |")
+    print(f"| sum | {sum(r for r, _ in memory.values()):.0f} | {sum(p for _, p in memory.values()):.0f} |")
 
 
 if __name__ == "__main__":
