@@ -28,7 +28,8 @@ from models.policy import RoutingPolicy
 def gateway(settings: GatewaySettings) -> Application:
     """The front door: HTTP, routing, preprocessing."""
     preprocessor = PREPROCESSOR.bind(settings.max_image_pixels, settings.preprocessor_threads)
-    return ROUTER.bind(settings, preprocessor)
+    # The Router admits requests itself and says why it refuses one, so Serve's own limit lies above its.
+    return ROUTER.options(max_ongoing_requests=2 * settings.max_concurrent_requests).bind(settings, preprocessor)
 
 
 def model_version(settings: VersionSettings) -> Application:
@@ -38,7 +39,7 @@ def model_version(settings: VersionSettings) -> Application:
 
 @serve.ingress()
 class Ingress:
-    """The Router behind HTTP. It admits requests itself, so Serve's own limit is set far above."""
+    """The Router behind HTTP."""
 
     user_config_type: ClassVar[type[BaseModel]] = RoutingPolicy
 
@@ -65,7 +66,6 @@ class PreprocessorReplica(Preprocessor):
 # machine; a replica uses as many threads as its settings say.
 ROUTER = serve.deployment(
     name="Router",
-    max_ongoing_requests=1000,
     graceful_shutdown_timeout_s=20,
     ray_actor_options={"num_cpus": 0.2},
 )(Ingress)

@@ -60,6 +60,11 @@ class PreprocessorHandle:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
+    async def describe(self) -> str:
+        """Ask a Preprocessor whether it is there. Raises a TiltyardError; waits while there is none."""
+        name: str = await call(self._handle.describe.remote)
+        return name
+
     async def predict(
         self, images: Sequence[bytes], preprocessing: Preprocessing, input_name: str, model: str, version: int
     ) -> list[Outcome]:

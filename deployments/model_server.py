@@ -39,6 +39,7 @@ class ModelServer:
         self._name = f"{settings.model} version {settings.version}"
         self._loaded = load_version(Store(settings.store), settings.model, settings.version, threads, settings.artifact)
         self._signature = self._loaded.backend.signature
+        self._threads: ThreadPoolExecutor | None = None
         self._apply(Batching())
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -88,6 +89,8 @@ class ModelServer:
 
     def _apply(self, batching: Batching) -> None:
         self._batching = batching
-        self._threads = ThreadPoolExecutor(batching.max_concurrent_batches, thread_name_prefix="batch")
+        replaced, self._threads = self._threads, ThreadPoolExecutor(batching.max_concurrent_batches, "batch")
+        if replaced is not None:
+            replaced.shutdown(wait=False)  # what runs there already, or waits, still finishes
         self._predict_batch.set_max_batch_size(batching.max_batch_size)
         self._predict_batch.set_batch_wait_timeout_s(batching.batch_wait_timeout_s)

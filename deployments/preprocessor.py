@@ -37,6 +37,10 @@ class Preprocessor:
         self._max_pixels = max_pixels
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
+    async def describe(self) -> str:
+        """Say that it is there."""
+        return "preprocessor"
+
     async def predict(
         self, images: Sequence[bytes], preprocessing: Preprocessing, input_name: str, model: str, version: int
     ) -> list[Outcome]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,7 +31,9 @@ PROBE_TIMEOUT_S = 2.0
 """How long a version may take to say that it is there."""
 
 FRESH_S = 2.0
-"""A version that answered anything so recently is ready; it is not asked again."""
+"""Whoever answered anything so recently is ready; it is not asked again."""
+
+_PREPROCESSOR = "preprocessor"
 
 
 class ModelServers(Protocol):
@@ -46,6 +48,9 @@ class ModelServers(Protocol):
 
 class Preprocessors(Protocol):
     """Whatever turns images into tensors and has a version answer them."""
+
+    async def describe(self) -> str:
+        """Say that it is there. Raises a TiltyardError."""
 
     async def predict(
         self, images: Sequence[bytes], preprocessing: Preprocessing, input_name: str, model: str, version: int
@@ -81,7 +86,7 @@ class Router:
         self._model_servers = model_servers
         self._policy = RoutingPolicy()
         self._manifests: dict[tuple[str, int], Manifest] = {}
-        self._answered_at: dict[tuple[str, int], float] = {}
+        self._answered_at: dict[object, float] = {}
         self.requests = 0
 
     def reconfigure(self, policy: RoutingPolicy) -> None:
@@ -126,7 +131,7 @@ class Router:
             images, manifest.preprocessing, manifest.signature.inputs[0].name, variant.model, variant.version
         )
         if any(isinstance(outcome, Answer) for outcome in outcomes):
-            self._note_answer(variant)
+            self._note_answer((variant.model, variant.version), _PREPROCESSOR)
         return manifest, outcomes
 
     async def predict_instances(self, variant: Variant, instances: Any) -> tuple[Manifest, Answer]:
@@ -134,7 +139,7 @@ class Router:
         manifest = await self._manifest(variant)
         inputs = manifest.signature.read_instances(instances)
         answer = await self._model_servers.predict(variant.model, variant.version, inputs)
-        self._note_answer(variant)
+        self._note_answer((variant.model, variant.version))
         return manifest, answer
 
     async def status(self, model: str | None = None) -> list[Status]:
@@ -166,22 +171,37 @@ class Router:
         return Status(variant, share, ready, self._manifests.get((model, version)))
 
     async def _is_ready(self, variant: Variant) -> bool:
+        """Whether the version answers, and for images the Preprocessor before it too."""
         key = variant.model, variant.version
-        if time.monotonic() - self._answered_at.get(key, float("-inf")) < FRESH_S:
+
+        async def describe_version() -> None:
+            self._manifests[key] = await self._model_servers.describe(*key)
+
+        if not await self._answers(key, describe_version):
+            return False
+        manifest = self._manifests.get(key)
+        if manifest is None or manifest.preprocessing is None:
+            return True
+        return await self._answers(_PREPROCESSOR, self._preprocessors.describe)
+
+    async def _answers(self, who: object, ask: Callable[[], Awaitable[object]]) -> bool:
+        """Whether somebody answered a moment ago, or does so now."""
+        if time.monotonic() - self._answered_at.get(who, float("-inf")) < FRESH_S:
             return True
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                self._manifests[key] = await self._model_servers.describe(*key)
+                await ask()
         except (TimeoutError, ModelUnavailable, Overloaded):
             return False
         except TiltyardError as error:
-            logger.warning("%s version %d does not describe itself: %s", *key, error)
+            logger.warning("%s does not say that it is there: %s", who, error)
             return False
-        self._note_answer(variant)
+        self._note_answer(who)
         return True
 
-    def _note_answer(self, variant: Variant) -> None:
-        self._answered_at[variant.model, variant.version] = time.monotonic()
+    def _note_answer(self, *who: object) -> None:
+        for each in who:
+            self._answered_at[each] = time.monotonic()
 
 
 def _draw(policy: ModelPolicy, point: float) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jobs.serve_config import ServeConfig, check
 from jobs.service import DeployFailed, Service, ServiceNotRunning
-from models.errors import TiltyardError
+from models.errors import Conflict, TiltyardError
 from models.manifest import ArtifactKind
 from models.policy import application_name
 from models.store import DEFAULT_ROOT, Store
@@ -26,6 +26,17 @@ class Change:
     def diff(self) -> str:
         """Unified diff of the file; empty where nothing changes."""
         return self.before.diff(self.after, self.path.name)
+
+    def write(self) -> None:
+        """Write the file. Raises Conflict where somebody else has changed it since it was read."""
+        if ServeConfig.read(self.path).text != self.before.text:
+            raise Conflict(f"{self.path.name} was changed by somebody else meanwhile; look at it and try again")
+        self.after.write(self.path)
+
+    def undo(self, service: Service) -> None:
+        """Make the file and what runs what they were."""
+        self.before.write(self.path)
+        service.apply(self.before.plain())
 
 
 def plan_deploy(path: Path, store: Store, model: str, version: int, artifact: ArtifactKind | None) -> Change:
@@ -52,7 +63,7 @@ def deploy(change: Change, service: Service | None, model: str, version: int, ti
 
     A version that does not start changes nothing: the file and what runs are as before. Raises DeployFailed.
     """
-    change.after.write(change.path)
+    change.write()
     if service is None:
         return
     try:
@@ -60,15 +71,17 @@ def deploy(change: Change, service: Service | None, model: str, version: int, ti
         service.wait_until_running(application_name(model, version), timeout_s, report)
         service.apply(change.after.plain())
         service.wait_until_answering(model, version, timeout_s)
+    except KeyboardInterrupt:
+        change.undo(service)
+        raise
     except TiltyardError as error:
-        change.before.write(change.path)
-        service.apply(change.before.plain())
+        change.undo(service)
         raise DeployFailed(f"{error}. {change.path.name} and what runs are as before") from error
 
 
 def undeploy(change: Change, service: Service | None, timeout_s: float) -> None:
     """Write the file and make it true: the route goes first, then the version. Raises DeployFailed."""
-    change.after.write(change.path)
+    change.write()
     if service is None:
         return
     service.apply(change.after.with_applications_of(change.before).plain())

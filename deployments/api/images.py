@@ -24,17 +24,28 @@ RAW = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
 ACCEPTED = f"{', '.join(RAW)}, multipart/form-data with 'file', or application/json with 'image' or 'images'"
 
 
-class Prediction(BaseModel):
-    """What the model says of one image. A model that does not classify answers with `outputs` instead of classes."""
+class Answered(BaseModel):
+    """Who answered. `inference_time_ms` is the time the batch spent in the model."""
 
-    predicted_class: str
-    confidence: float
-    all_probabilities: dict[str, float]
     inference_time_ms: float
     model: str
     model_version: int
     variant: str
     request_id: str
+
+
+class Prediction(Answered):
+    """What a classifier says of one image; the confidence is the probability of the class."""
+
+    predicted_class: str
+    confidence: float
+    all_probabilities: dict[str, float]
+
+
+class Outputs(Answered):
+    """What any other model says of one image: its outputs by name."""
+
+    outputs: dict[str, Any]
 
 
 class ErrorBody(BaseModel):
@@ -60,7 +71,7 @@ class ItemFailure(BaseModel):
 class Predictions(BaseModel):
     """What the model says of several images, in their order."""
 
-    predictions: list[Prediction | ItemFailure]
+    predictions: list[Prediction | Outputs | ItemFailure]
 
 
 _IMAGE = {"type": "string", "format": "binary"}
@@ -85,7 +96,7 @@ OPENAPI: dict[str, Any] = {
 FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": Failure} for status in (400, 404, 413, 415, 500, 503, 504)
 }
-ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Prediction | Predictions}, **FAILURES}
+ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Prediction | Outputs | Predictions}, **FAILURES}
 Version = Annotated[int | None, Query(ge=1, description="ask this version, whatever its share of the traffic")]
 
 

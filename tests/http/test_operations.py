@@ -10,9 +10,38 @@ from deployments.answer import Outcome
 from deployments.api import create_api
 from deployments.router import Router
 from deployments.settings import GatewaySettings
+from models.errors import ModelUnavailable
 from models.preprocessing import Preprocessing
 from tests.http.answers import assert_error
 from tests.http.conftest import POLICY, LocalModelServers
+
+
+class Stuck:
+    """A Preprocessor that never answers."""
+
+    async def describe(self) -> str:
+        return "here"
+
+    async def predict(
+        self, images: Sequence[bytes], preprocessing: Preprocessing, input_name: str, model: str, version: int
+    ) -> list[Outcome]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+class Faulty(Stuck):
+    """A Preprocessor with a bug."""
+
+    async def predict(
+        self, images: Sequence[bytes], preprocessing: Preprocessing, input_name: str, model: str, version: int
+    ) -> list[Outcome]:
+        raise ZeroDivisionError(f"in {shutil.__file__}")
+
+
+def client_of(preprocessor: Stuck, model_servers: LocalModelServers, **settings: float) -> TestClient:
+    router = Router(GatewaySettings.model_validate(settings), preprocessor, model_servers)
+    router.reconfigure(POLICY)
+    return TestClient(create_api(router), raise_server_exceptions=False)
 
 
 def test_health_is_well_while_every_version_answers(client: TestClient) -> None:
@@ -32,6 +61,19 @@ def test_health_names_what_is_missing(client: TestClient, model_servers: LocalMo
     assert client.get("/health/live").json() == {"status": "ok"}
     states = {v["version"]: v["state"] for v in client.get("/models/light").json()["versions"]}
     assert states == {1: "ready", 2: "unavailable"}
+
+
+class Gone(Stuck):
+    """A Preprocessor without a replica."""
+
+    async def describe(self) -> str:
+        raise ModelUnavailable("no replica")
+
+
+def test_health_misses_the_preprocessor_for_models_that_take_images(model_servers: LocalModelServers) -> None:
+    response = client_of(Gone(), model_servers).get("/health")
+    assert response.status_code == 503
+    assert {missing["model"] for missing in response.json()["missing"]} == {"light", "broken", "pixels"}
 
 
 def test_models_are_described(client: TestClient) -> None:
@@ -68,31 +110,6 @@ def test_docs_need_no_internet(client: TestClient) -> None:
         "/models/{name}",
     } <= set(paths)
     assert "image/png" in paths["/predict"]["post"]["requestBody"]["content"]
-
-
-class Stuck:
-    """A Preprocessor that never answers."""
-
-    async def predict(
-        self, images: Sequence[bytes], preprocessing: Preprocessing, input_name: str, model: str, version: int
-    ) -> list[Outcome]:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-
-class Faulty(Stuck):
-    """A Preprocessor with a bug."""
-
-    async def predict(
-        self, images: Sequence[bytes], preprocessing: Preprocessing, input_name: str, model: str, version: int
-    ) -> list[Outcome]:
-        raise ZeroDivisionError(f"in {shutil.__file__}")
-
-
-def client_of(preprocessor: Stuck, model_servers: LocalModelServers, **settings: float) -> TestClient:
-    router = Router(GatewaySettings.model_validate(settings), preprocessor, model_servers)
-    router.reconfigure(POLICY)
-    return TestClient(create_api(router), raise_server_exceptions=False)
 
 
 def test_a_request_past_its_deadline_is_answered_504(model_servers: LocalModelServers) -> None:

@@ -50,6 +50,9 @@ class Versions:
 class NoImages:
     """A Preprocessor that is never asked."""
 
+    async def describe(self) -> str:
+        return "here"
+
     async def predict(
         self, images: Sequence[bytes], preprocessing: Preprocessing, input_name: str, model: str, version: int
     ) -> list[Outcome]:

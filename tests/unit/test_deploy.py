@@ -1,0 +1,43 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jobs.deploy import deploy, plan_deploy, plan_undeploy, undeploy
+from models.errors import Conflict
+from models.store import Store
+from tests.tiny import affine, floats, put
+
+SHIPPED = Path(__file__).parents[2] / "serve_config.yaml"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return Path(shutil.copy(SHIPPED, tmp_path / "serve_config.yaml"))
+
+
+@pytest.fixture
+def filled(store: Store, tmp_path: Path) -> Store:
+    put(store, "affine", affine(tmp_path / "affine.onnx"), {"x": floats([[1, 2, 3]])})
+    return store
+
+
+def test_deployed_and_undeployed_is_as_before(config: Path, filled: Store) -> None:
+    deploy(plan_deploy(config, filled, "affine", 1, "onnx"), None, "affine", 1, 1, lambda _: None)
+    assert f"store: {filled.root}" in config.read_text()
+    assert "artifact: onnx" in config.read_text()
+    undeploy(plan_undeploy(config, "affine", None), None, 1)
+    assert config.read_text() == SHIPPED.read_text()
+
+
+def test_a_plan_writes_nothing(config: Path, filled: Store) -> None:
+    assert "+  - name: affine-v1" in plan_deploy(config, filled, "affine", 1, None).diff
+    assert config.read_text() == SHIPPED.read_text()
+
+
+def test_a_file_that_changed_meanwhile_is_not_overwritten(config: Path, filled: Store) -> None:
+    change = plan_deploy(config, filled, "affine", 1, None)
+    config.write_text(config.read_text().replace("port: 8000", "port: 8001"))
+    with pytest.raises(Conflict, match="changed by somebody else"):
+        deploy(change, None, "affine", 1, 1, lambda _: None)
+    assert "port: 8001" in config.read_text()
