@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test lint format typecheck lock footprint clean
+.PHONY: help install serve train test lint format typecheck lock footprint chaos clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ typecheck: install  ## mypy --strict
 
 footprint: install  ## Measure start-up, memory of each process, latency of one request (stop `make serve` first)
 	$(BIN)/python -m loadtests.footprint
+
+chaos: install  ## Kill replicas by pid under load (stop `make serve` first)
+	$(BIN)/python -m loadtests.chaos
 
 lock: install  ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra drift \

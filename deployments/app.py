@@ -50,7 +50,7 @@ class Ingress:
         """Give Ray Serve the ASGI application of this replica."""
         return create_api(self._router, echo_request_id=False)
 
-    def reconfigure(self, user_config: dict[str, Any]) -> None:
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Apply a new routing policy without a restart."""
         self._router.reconfigure(RoutingPolicy.model_validate(user_config))
 
@@ -62,8 +62,8 @@ class PreprocessorReplica(Preprocessor):
         super().__init__(ModelServerHandles(), max_pixels, threads)
 
 
-# What a deployment is unless serve_config.yaml says otherwise. num_cpus only tells Ray how many replicas fit on a
-# machine; a replica uses as many threads as its settings say.
+# What a deployment is unless serve_config.yaml says otherwise. num_cpus tells Ray how many replicas fit on a machine,
+# and a ModelServer how many threads to run a batch on where its settings do not say it: at least one.
 ROUTER = serve.deployment(
     name="Router",
     graceful_shutdown_timeout_s=20,

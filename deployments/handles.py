@@ -12,7 +12,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from deployments.answer import Answer, Outcome
-from models.errors import ModelUnavailable, Overloaded, TiltyardError
+from models.errors import UNEXPECTED, ModelUnavailable, Overloaded, PayloadTooLarge, TiltyardError
 from models.manifest import Manifest
 from models.policy import application_name
 from models.preprocessing import Preprocessing
@@ -23,7 +23,6 @@ logger = logging.getLogger("ray.serve")
 # Inference changes nothing, so a request whose replica died in mid-flight may run again on another one. Twice,
 # not for ever: it may be the request that kills them.
 ATTEMPTS = 3
-_REPLICA_DIED = (RayActorError, ActorUnavailableError, grpc.RpcError)
 
 
 class ModelServerHandles:
@@ -49,7 +48,7 @@ class ModelServerHandles:
         if name not in self._handles:
             try:
                 self._handles[name] = await asyncio.to_thread(serve.get_deployment_handle, "ModelServer", name)
-            except RayServeException:
+            except (RayServeException, RayActorError):
                 raise ModelUnavailable(f"{model} version {version} is not running") from None
         return self._handles[name]
 
@@ -76,21 +75,18 @@ class PreprocessorHandle:
 
 
 async def call(send: Callable[[], DeploymentResponse]) -> Any:
-    """Send, await, and send again if the replica died. What it raised comes out as a TiltyardError."""
+    """Send, await, and send again if the replica died. Whatever goes wrong comes out as a TiltyardError."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return await _await(send())
-        except _REPLICA_DIED as error:
-            logger.warning(
-                "a replica died with a request (attempt %d of %d): %s", attempt, ATTEMPTS, type(error).__name__
-            )
-            await asyncio.sleep(0.05 * attempt)
-        except BackPressureError:
-            raise Overloaded("too many requests are waiting for the model") from None
-        except DeploymentUnavailableError:
-            raise ModelUnavailable("the model has no replica that can answer") from None
-        except RayTaskError as error:
-            raise _cause(error) from None
+        except TiltyardError:
+            raise
+        except Exception as error:  # Ray's errors, those of gRPC, and bugs in a deployment
+            if not _is_death(error):
+                raise _translated(error) from error
+            name = type(error).__name__
+            logger.warning("a replica died with a request (attempt %d of %d): %s", attempt, ATTEMPTS, name)
+        await asyncio.sleep(0.05 * attempt)
     raise ModelUnavailable("every replica that took the request died")
 
 
@@ -102,9 +98,23 @@ async def _await(response: DeploymentResponse) -> Any:
         raise
 
 
-def _cause(error: RayTaskError) -> TiltyardError:
-    cause = getattr(error, "cause", error)
-    if isinstance(cause, TiltyardError):
-        return cause
+def _is_death(error: Exception) -> bool:
+    if isinstance(error, grpc.RpcError):
+        return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
+    return isinstance(error, RayActorError | ActorUnavailableError)
+
+
+def _translated(error: Exception) -> TiltyardError:
+    """Our own error of what Ray raised. With actor calls a deployment's error comes wrapped, over gRPC as it is."""
+    cause = getattr(error, "cause", None) if isinstance(error, RayTaskError) else error
+    match cause:
+        case TiltyardError():
+            return cause
+        case BackPressureError():
+            return Overloaded("too many requests are waiting for the model")
+        case DeploymentUnavailableError():
+            return ModelUnavailable("the model has no replica that can answer")
+        case grpc.RpcError() if cause.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return PayloadTooLarge("the tensors of this request are too large to be passed on")
     logger.error("a deployment raised %s", type(cause).__name__, exc_info=error)
-    return TiltyardError("the service failed to answer; the request id finds the reason in its log")
+    return TiltyardError(UNEXPECTED)

@@ -39,10 +39,10 @@ class ModelServer:
         self._name = f"{settings.model} version {settings.version}"
         self._loaded = load_version(Store(settings.store), settings.model, settings.version, threads, settings.artifact)
         self._signature = self._loaded.backend.signature
-        self._threads: ThreadPoolExecutor | None = None
+        self._executor: ThreadPoolExecutor | None = None
         self._apply(Batching())
 
-    def reconfigure(self, user_config: dict[str, Any]) -> None:
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Apply new batching without a restart."""
         self._apply(Batching.model_validate(user_config))
 
@@ -62,7 +62,7 @@ class ModelServer:
     # @serve.batch can change its size and wait while it runs, but not this.
     @serve.batch(max_concurrent_batches=MAX_CONCURRENT_BATCHES)  # type: ignore[untyped-decorator]
     async def _predict_batch(self, items: list[_Item]) -> list[Answer | ModelFailed]:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, items)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, items)
 
     def _run(self, items: list[_Item]) -> list[Answer | ModelFailed]:
         started = time.perf_counter()
@@ -83,14 +83,15 @@ class ModelServer:
     def _run_backend(self, inputs: Tensors) -> Tensors:
         try:
             return self._loaded.backend.run(inputs)
-        except ModelFailed as error:
+        except Exception as error:  # whatever a runtime raises, it must not take the rest of the batch with it
             logger.exception("%s failed", self._name)
             raise ModelFailed(f"{self._name} could not compute an answer") from error
 
     def _apply(self, batching: Batching) -> None:
         self._batching = batching
-        replaced, self._threads = self._threads, ThreadPoolExecutor(batching.max_concurrent_batches, "batch")
+        replaced, self._executor = self._executor, ThreadPoolExecutor(batching.max_concurrent_batches, "batch")
         if replaced is not None:
             replaced.shutdown(wait=False)  # what runs there already, or waits, still finishes
-        self._predict_batch.set_max_batch_size(batching.max_batch_size)
+        fixed_rows = self._signature.batch_size
+        self._predict_batch.set_max_batch_size(min(batching.max_batch_size, fixed_rows or batching.max_batch_size))
         self._predict_batch.set_batch_wait_timeout_s(batching.batch_wait_timeout_s)

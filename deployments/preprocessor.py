@@ -5,14 +5,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from deployments.answer import Answer, Outcome
 from deployments.batching import split
-from models.errors import TiltyardError
+from models.errors import ModelFailed, TiltyardError
 from models.preprocessing import Preprocessing, preprocess
 from models.signature import Tensors
 
@@ -35,7 +35,7 @@ class Preprocessor:
     def __init__(self, model_servers: ModelServers, max_pixels: int, threads: int) -> None:
         self._model_servers = model_servers
         self._max_pixels = max_pixels
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._executor = ThreadPoolExecutor(threads, "decode")
 
     async def describe(self) -> str:
         """Say that it is there."""
@@ -55,7 +55,7 @@ class Preprocessor:
     async def _decode(self, images: Sequence[bytes], preprocessing: Preprocessing) -> list[Pixels | TiltyardError]:
         loop = asyncio.get_running_loop()
         return await asyncio.gather(
-            *(loop.run_in_executor(self._threads, self._decode_one, image, preprocessing) for image in images)
+            *(loop.run_in_executor(self._executor, self._decode_one, image, preprocessing) for image in images)
         )
 
     def _decode_one(self, image: bytes, preprocessing: Preprocessing) -> Pixels | TiltyardError:
@@ -69,9 +69,13 @@ class Preprocessor:
     ) -> Sequence[Outcome]:
         if not pixels:
             return []
-        inputs: dict[str, npt.NDArray[Any]] = {input_name: np.stack(pixels)}
         try:
-            answer = await self._model_servers.predict(model, version, inputs)
+            answer = await self._model_servers.predict(model, version, {input_name: np.stack(pixels)})
+        except ModelFailed as error:
+            if len(pixels) == 1:
+                return [error]
+            alone = (self._infer([pixel], input_name, model, version, preprocess_ms) for pixel in pixels)
+            return [outcome for outcomes in await asyncio.gather(*alone) for outcome in outcomes]
         except TiltyardError as error:
             return [error] * len(pixels)
         timing = replace(answer.timing, preprocess_ms=preprocess_ms)

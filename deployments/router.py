@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from deployments import preprocessor
 from deployments.answer import Answer, Outcome
 from deployments.settings import GatewaySettings
 from models.errors import (
@@ -17,13 +18,14 @@ from models.errors import (
     ModelNotFound,
     ModelUnavailable,
     Overloaded,
+    PayloadTooLarge,
     TiltyardError,
     VersionNotFound,
 )
+from models.json_tensors import read_instances
 from models.manifest import Manifest
 from models.policy import ModelPolicy, RoutingPolicy
 from models.preprocessing import Preprocessing
-from models.signature import Tensors
 
 logger = logging.getLogger("ray.serve")
 
@@ -36,11 +38,8 @@ FRESH_S = 2.0
 _PREPROCESSOR = "preprocessor"
 
 
-class ModelServers(Protocol):
+class ModelServers(preprocessor.ModelServers, Protocol):
     """The live versions."""
-
-    async def predict(self, model: str, version: int, inputs: Tensors) -> Answer:
-        """Run rows [rows, ...] through a version. Raises a TiltyardError."""
 
     async def describe(self, model: str, version: int) -> Manifest:
         """What a version is. Raises a TiltyardError."""
@@ -94,6 +93,7 @@ class Router:
         self._policy = policy
         live = {(model, version) for model, entry in policy.models.items() for version in entry.versions}
         self._manifests = {key: manifest for key, manifest in self._manifests.items() if key in live}
+        self._answered_at = {who: at for who, at in self._answered_at.items() if who in live or who == _PREPROCESSOR}
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
@@ -137,7 +137,10 @@ class Router:
     async def predict_instances(self, variant: Variant, instances: Any) -> tuple[Manifest, Answer]:
         """Ask a variant about JSON instances in TensorFlow Serving's row format. Raises a TiltyardError."""
         manifest = await self._manifest(variant)
-        inputs = manifest.signature.read_instances(instances)
+        limit = self.settings.max_instances_per_request
+        if isinstance(instances, list) and len(instances) > limit:
+            raise PayloadTooLarge(f"{len(instances)} instances; at most {limit} are taken at once")
+        inputs = read_instances(manifest.signature, instances)
         answer = await self._model_servers.predict(variant.model, variant.version, inputs)
         self._note_answer((variant.model, variant.version))
         return manifest, answer

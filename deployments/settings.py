@@ -25,6 +25,7 @@ class GatewaySettings(BaseModel):
     max_body_bytes: Annotated[int, Field(ge=1)] = 16 * 1024 * 1024
     max_image_pixels: Annotated[int, Field(ge=1, le=MAX_IMAGE_PIXELS)] = MAX_IMAGE_PIXELS
     max_images_per_request: Annotated[int, Field(ge=1)] = 64
+    max_instances_per_request: Annotated[int, Field(ge=1)] = 4096
     preprocessor_threads: Annotated[int, Field(ge=1)] = 1
 
 

@@ -9,22 +9,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from jobs.printing import err, out, percent, print_addresses, print_diff, print_manifest, print_published
 from jobs.service import DASHBOARD
 from jobs.tensorflow_import import import_tensorflow
-from models.errors import InvalidRequest, TiltyardError
+from models.errors import InvalidManifest, InvalidRequest, TiltyardError
 from models.manifest import ArtifactKind
 from models.preprocessing import Channels, Fit, Layout, Resize
 from models.store import DEFAULT_ROOT, Store, check_name, plain_artifact
-
-# TensorFlow's start-up chatter; what goes wrong still shows.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-# Read when ray is imported: use the token in ~/.ray/auth_token or RAY_AUTH_TOKEN.
-os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 app = typer.Typer(
     help="Put TensorFlow and ONNX models into production on Ray Serve.",
@@ -34,7 +29,14 @@ app = typer.Typer(
 )
 
 StoreOption = Annotated[
-    Path, typer.Option("--store", envvar="TILTYARD_STORE", help="Directory of published versions.", show_default=False)
+    Path,
+    typer.Option(
+        "--store",
+        envvar="TILTYARD_STORE",
+        help="Directory of published versions.",
+        show_default=False,
+        resolve_path=True,
+    ),
 ]
 FileOption = Annotated[Path, typer.Option("--file", "-f", help="The configuration that is edited and applied.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the diff; change nothing.")]
@@ -54,10 +56,15 @@ ArtifactOption = Annotated[
 
 def main() -> None:
     """Run the command; a refusal is one line on stderr and exit status 1."""
+    # Read when TensorFlow is imported: less chatter; what goes wrong still shows.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    # Read when ray is imported: use the token in ~/.ray/auth_token or RAY_AUTH_TOKEN.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         app()
     except TiltyardError as error:
-        err.print(f"[bold red]error[/] ({error.code}): {error.message}", soft_wrap=True)
+        err.print(f"[bold red]error[/] ({error.code}): {escape(error.message)}", soft_wrap=True)
         sys.exit(1)
 
 
@@ -71,8 +78,11 @@ def train(
     import_tensorflow()
     from jobs import digits, train
 
-    data = digits.load()
+    data, opened = digits.load(), Store(store)
     for recipe in train.RECIPES:
+        if recipe.version in opened.versions(train.MODEL):
+            out.print(f"{train.MODEL} version {recipe.version}, the {recipe.name}, is published already.")
+            continue
         with _progress() as progress:
             task = progress.add_task(f"training the {recipe.name}", total=recipe.epochs, status="")
 
@@ -84,7 +94,7 @@ def train(
             def report(step: str, progress: Progress = progress, task: Any = task) -> None:
                 progress.update(task, status=step)
 
-            published = train.train(Store(store), data, recipe, show, report)
+            published = train.train(opened, data, recipe, show, report)
             progress.update(task, status="published")
         print_published(published.manifest, published.left_out)
 
@@ -152,7 +162,11 @@ def list_(store: StoreOption = DEFAULT_ROOT) -> None:
     table = Table("model", "version", "artifact", "accuracy", "created", "from")
     for name in opened.models():
         for number in opened.versions(name):
-            manifest = opened.manifest(name, number)
+            try:
+                manifest = opened.manifest(name, number)
+            except InvalidManifest as error:
+                table.add_row(name, str(number), "", "", "", escape(f"broken: {error.message}"))
+                continue
             if manifest is None:
                 plain = plain_artifact(opened.directory(name, number))
                 table.add_row(name, str(number), plain.kind if plain else "", "", "", "plain tree")
@@ -205,17 +219,18 @@ def deploy(
 
     opened = Store(store)
     model, version = _parse(name, opened)
-    change = deploy.plan_deploy(file, opened, model, version, artifact)
-    print_diff(change.diff)
-    if dry_run:
-        return
-    service = deploy.running_service(address)
-    with err.status(f"deploying {model} version {version}") as status:
-        deploy.deploy(change, service, model, version, timeout, status.update)
+    with deploy.alone(file):
+        change = deploy.plan_deploy(file, opened, model, version, artifact)
+        print_diff(change.diff)
+        if dry_run:
+            return
+        service = deploy.running_service(address)
+        with err.status(f"deploying {model} version {version}") as status:
+            deploy.deploy(change, service, model, version, timeout, lambda text: status.update(escape(text)))
     if service is None:
         out.print(f"No service runs at {address}: {file} is written, `make serve` will serve it.")
-        return
-    out.print(f"[green]{model} version {version} answers[/] at {service.gateway_address()}/models/{model}")
+    else:
+        out.print(f"[green]{model} version {version} answers[/] at {service.gateway_address()}/models/{model}")
 
 
 @app.command()
@@ -230,17 +245,18 @@ def undeploy(
     from jobs import deploy
 
     model, _, number = name.partition("@")
-    change = deploy.plan_undeploy(file, model, _version_number(number) if number else None)
-    print_diff(change.diff)
-    if dry_run:
-        return
-    service = deploy.running_service(address)
-    with err.status(f"undeploying {name}"):
-        deploy.undeploy(change, service, timeout)
+    with deploy.alone(file):
+        change = deploy.plan_undeploy(file, model, _version_number(number) if number else None)
+        print_diff(change.diff)
+        if dry_run:
+            return
+        service = deploy.running_service(address)
+        with err.status(f"undeploying {name}"):
+            deploy.undeploy(change, service, timeout)
     if service is None:
         out.print(f"No service runs at {address}: {file} is written.")
-        return
-    out.print(f"[green]{name} is no longer served.[/]")
+    else:
+        out.print(f"[green]{name} is no longer served.[/]")
 
 
 @app.command()
@@ -248,21 +264,26 @@ def serve(
     file: Annotated[Path, typer.Argument(help="What runs.")] = Path("serve_config.yaml"),
     store: StoreOption = DEFAULT_ROOT,
 ) -> None:
-    """Run `serve run FILE` with Ray Serve's fast ingress; train the digits first if the store is empty."""
-    from jobs.serve import Serving
+    """Run `serve run FILE` with Ray Serve's fast ingress; train the digits first if they are not published yet."""
+    from jobs.serve import Serving, unpublished
 
-    if not Store(store).models():
+    for model, version in unpublished(file):
+        if model != "digits" or version not in (1, 2):
+            raise InvalidRequest(f"{file} names {model} version {version}, which is not published; `tiltyard list`")
         train("digits", store)
+        break
+    for end in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(end, lambda number, _: sys.exit(128 + number))
     serving = Serving(file)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        if serving.wait_until_healthy():
+        if serving.wait_until_healthy(lambda text: out.print(text, markup=False)):
             print_addresses(serving.address, serving.dashboard)
         code = serving.wait()
     except KeyboardInterrupt:
         out.print("\nStopping ...")
         code = 0
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
         serving.stop()
     sys.exit(code)
 

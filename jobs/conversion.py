@@ -15,11 +15,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.compose
+from google.protobuf.message import EncodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from jobs.tensorflow_import import import_tensorflow
 from models.backends import SIGNATURE, load_backend
-from models.errors import InvalidVersion
+from models.errors import ConversionFailed
 from models.preprocessing import Layout, Preprocessing
 from models.signature import Signature, Tensors, TensorSpec
 
@@ -28,12 +30,6 @@ IMAGE = "image"
 """Name of the uint8 input that a wrapped model takes."""
 
 Run = Callable[[Tensors], Tensors]
-
-
-class ConversionFailed(InvalidVersion):
-    """A model that cannot be turned into an artifact."""
-
-    code = "conversion_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +51,14 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """How pixels become the model's only input."""
+    """How pixels become the model's only input: outside of the graph, then inside of it."""
 
     preprocessing: Preprocessing
     scaling: Scaling
 
-    @property
-    def is_identity(self) -> bool:
-        """Whether the model takes the pixels as they come."""
-        return self.scaling == Scaling()
+    def fits(self, spec: TensorSpec) -> bool:
+        """Whether an input takes the uint8 pixels as they come, so that nothing needs to be done in the graph."""
+        return self.scaling == Scaling() and spec.dtype == "uint8" and spec.shape[1:] == self.preprocessing.shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +103,11 @@ def keras_source(model: Any, path: Path) -> Source:
     """A built Keras model as a source. Raises ConversionFailed for one whose inputs Keras does not know."""
     if not getattr(model, "inputs", None):
         raise ConversionFailed(f"{path.name} is not built on fixed inputs: export it as a SavedModel instead")
-    # A Sequential model does not name its output; a functional one names it after the layer, too.
-    names = getattr(model, "output_names", None) or [model.layers[-1].name]
     signature = Signature(
         inputs=tuple(_keras_spec(tensor.name, tensor) for tensor in model.inputs),
-        outputs=tuple(_keras_spec(name, tensor) for name, tensor in zip(names, model.outputs, strict=True)),
+        outputs=tuple(
+            _keras_spec(name, tensor) for name, tensor in zip(_keras_output_names(model), model.outputs, strict=True)
+        ),
     )
 
     def run(tensors: Tensors) -> Tensors:
@@ -121,12 +116,21 @@ def keras_source(model: Any, path: Path) -> Source:
     return Source("keras", path, signature, run, model)
 
 
+def _keras_output_names(model: Any) -> list[str]:
+    """The keys of a dictionary of outputs, else the names of the layers; a Sequential model does not tell them."""
+    structure = model(model.inputs[0] if len(model.inputs) == 1 else model.inputs)
+    if isinstance(structure, dict):
+        return sorted(structure)
+    return list(getattr(model, "output_names", None) or [model.layers[-1].name])
+
+
 def _call_keras(model: Any, signature: Signature, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    import keras
+
     values = [tensors[spec.name] for spec in signature.inputs]
     results = model(values[0] if len(values) == 1 else values, training=False)
-    results = list(results.values()) if isinstance(results, dict) else results
-    results = results if isinstance(results, list | tuple) else [results]
-    return {spec.name: result for spec, result in zip(signature.outputs, results, strict=True)}
+    # Flattened as Keras flattens model.outputs: a dictionary in the order of its sorted keys.
+    return {spec.name: r for spec, r in zip(signature.outputs, keras.tree.flatten(results), strict=True)}
 
 
 def _keras_spec(name: str, tensor: Any) -> TensorSpec:
@@ -137,13 +141,13 @@ def write_savedmodel(source: Source, image: ImageInput | None, target: Path) -> 
     """Write a SavedModel; the wrapped one takes `image`: uint8 [rows, height, width, channels]."""
     import tensorflow as tf
 
-    if source.kind == "savedmodel" and (image is None or image.is_identity):
+    if source.kind == "savedmodel" and image is None:
         shutil.copytree(source.path, target)
         return
     trackable, call = _tensorflow_callable(source)
 
     def serve(**tensors: Any) -> dict[str, Any]:
-        if image is None or image.is_identity:
+        if image is None:
             return call(tensors)
         spec = source.signature.inputs[0]
         return call({spec.name: _scale_in_graph(tensors[IMAGE], image.scaling, spec.dtype)})
@@ -176,16 +180,22 @@ def _scale_in_graph(pixels: Any, scaling: Scaling, dtype: str) -> Any:
 
 def write_onnx(source: Source, image: ImageInput | None, target: Path) -> None:
     """Write an ONNX source as an artifact, with casting, scaling and layout in front where it takes images."""
-    if image is None or image.is_identity:
-        shutil.copyfile(source.path, target)
-        return
-    model = onnx.load(source.path)
-    _prepend_scaling(model, image, source.signature.inputs[0])
-    onnx.checker.check_model(model)
-    onnx.save(model, target)
+    model = onnx.load(source.path)  # weights in files beside it are taken in
+    try:
+        if image is not None:
+            model = _prepend_scaling(model, image, source.signature.inputs[0])
+        onnx.save(model, target)
+        onnx.checker.check_model(str(target))
+    except (ValueError, EncodeError) as error:
+        raise ConversionFailed(f"the model cannot be one ONNX file, which holds at most 2 GB: {error}") from error
+    except onnx.checker.ValidationError as error:
+        raise ConversionFailed(f"the graph with scaling is invalid: {str(error).splitlines()[0]}") from error
 
 
-def _prepend_scaling(model: onnx.ModelProto, image: ImageInput, spec: TensorSpec) -> None:
+def _prepend_scaling(model: onnx.ModelProto, image: ImageInput, spec: TensorSpec) -> onnx.ModelProto:
+    if any(name == IMAGE or name.startswith(f"{IMAGE}/") for name in _names(model.graph)):
+        model = onnx.compose.add_prefix(model, "model/", rename_outputs=False)
+        spec = spec.model_copy(update={"name": f"model/{spec.name}"})
     graph, scaling = model.graph, image.scaling
     steps: list[tuple[str, npt.NDArray[np.float32] | None, dict[str, Any]]] = [
         ("Cast", None, {"to": TensorProto.FLOAT}),
@@ -212,6 +222,13 @@ def _prepend_scaling(model: onnx.ModelProto, image: ImageInput, spec: TensorSpec
     del graph.input[:]
     shape = [spec.shape[0] or "batch", *image.preprocessing.shape]
     graph.input.extend([helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, shape), *kept])
+    return model
+
+
+def _names(graph: onnx.GraphProto) -> set[str]:
+    """Names of everything that flows through a graph."""
+    flowing = {name for node in graph.node for name in (*node.input, *node.output)}
+    return flowing | {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
 
 
 def convert_to_onnx(savedmodel: Path, target: Path) -> None:
@@ -233,7 +250,7 @@ def convert_to_onnx(savedmodel: Path, target: Path) -> None:
 
 def wrapped_inputs(signature: Signature, image: ImageInput | None) -> tuple[TensorSpec, ...]:
     """The inputs of the artifact: those of the model, or one uint8 image."""
-    if image is None or image.is_identity:
+    if image is None:
         return signature.inputs
     rows = signature.inputs[0].shape[0]
     return (TensorSpec(name=IMAGE, dtype="uint8", shape=(rows, *image.preprocessing.shape)),)

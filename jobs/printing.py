@@ -18,12 +18,13 @@ err = Console(stderr=True, highlight=False)
 def print_addresses(address: str, dashboard: str) -> None:
     """Print where the API, its docs and the Ray dashboard are."""
     command = os.path.relpath(Path(sys.executable).with_name("ray"))
-    grid = Table.grid(padding=(0, 2))
-    grid.add_row("API", f"[bold]{address}[/]")
-    grid.add_row("docs", f"[bold]{address}/docs[/]")
-    grid.add_row("Ray dashboard", f"[bold]{dashboard}[/]  (it asks for a token: {command} get-auth-token)")
     out.print("\n[green]Serving.[/] Ctrl-C stops everything.")
-    out.print(grid)
+    for name, where in (
+        ("API", address),
+        ("docs", f"{address}/docs"),
+        ("Ray dashboard", f"{dashboard}  (it asks for a token: {command} get-auth-token)"),
+    ):
+        out.print(f"  {name:14} {where}", soft_wrap=True)
 
 
 def print_diff(diff: str) -> None:

@@ -1,5 +1,6 @@
 """`tiltyard publish`: a model someone made becomes an immutable version in the store."""
 
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.conversion import (
-    ConversionFailed,
+    IMAGE,
     ImageInput,
     Source,
     convert_to_onnx,
@@ -22,12 +23,12 @@ from jobs.conversion import (
 )
 from models.backends import Backend, load_backend
 from models.classification import kind_of_output
-from models.errors import InvalidRequest, InvalidVersion
-from models.golden import check_golden, largest_difference, write_golden
+from models.errors import ConversionFailed, InvalidRequest, InvalidVersion, ModelFailed
+from models.golden import check_golden, check_rows, largest_difference, read_arrays, write_golden
 from models.manifest import Artifact, ArtifactKind, Manifest, OutputKind, Provenance
 from models.signature import Signature, Tensors, TensorSpec
 from models.store import Store, sha256, size
-from models.version import image_input
+from models.version import image_preprocessing
 
 GOLDEN_ROWS = 4
 LATENCY_BUDGET_S = 1.0
@@ -59,6 +60,13 @@ class Publication:
     validation: Validation | None = None
     data_sha256: str | None = None
 
+    @property
+    def wrapping(self) -> ImageInput | None:
+        """What goes into the graph; None where the model takes tensors, or uint8 pixels as they come."""
+        if self.image is None or self.image.fits(self.source.signature.inputs[0]):
+            return None
+        return self.image
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -71,8 +79,9 @@ class Published:
 def publish(store: Store, publication: Publication, report: Report) -> Published:
     """Write, compare, measure, choose, commit. `report` is told what is being done.
 
-    Raises InvalidVersion, VersionExists, InvalidRequest.
+    Raises InvalidVersion, VersionExists, InvalidRequest, InvalidTensor (golden inputs that do not fit).
     """
+    validation = publication.validation
     report("running the golden inputs")
     inputs = _golden_inputs(publication)
     expected = _run_source(publication, inputs)
@@ -80,18 +89,20 @@ def publish(store: Store, publication: Publication, report: Report) -> Published
     _check_labels(publication.labels, expected, output != "tensors")
     with store.stage(publication.model) as staging:
         left_out = _write_artifacts(staging, publication, report)
-        backends = {kind: load_backend(kind, path) for kind, path in _written(staging).items()}
-        artifacts = []
-        for kind, backend in backends.items():
+        measured: dict[ArtifactKind, tuple[Artifact, Signature]] = {}
+        for kind, path in _written(staging).items():
             report(f"comparing and timing {kind}")
             try:
-                artifacts.append(_measure(staging, kind, backend, inputs, expected, publication.validation))
-            except InvalidVersion as error:
+                backend = load_backend(kind, path)
+                measured[kind] = _measure(path, kind, backend, inputs, expected, validation), backend.signature
+            except (InvalidVersion, ModelFailed) as error:
                 left_out[kind] = str(error)
+                _remove(path)
+        artifacts = [artifact for artifact, _ in measured.values()]
         chosen, because = choose(artifacts, publication.artifact, left_out)
         write_golden(staging, inputs, expected)
         report("writing to the store")
-        manifest = _manifest(publication, backends[chosen].signature, output, artifacts, chosen, because)
+        manifest = _manifest(publication, measured[chosen][1], output, artifacts, chosen, because)
         return Published(store.commit(staging, manifest, publication.version), left_out)
 
 
@@ -118,14 +129,13 @@ def choose(
 def read_inputs(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read golden inputs from an .npz file. Raises InvalidRequest."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive}
-    except (OSError, ValueError, AttributeError) as error:
-        raise InvalidRequest(f"{path}: expected an .npz file with one array per input ({error})") from None
+        return read_arrays(path)
+    except ValueError as error:
+        raise InvalidRequest(f"{path}: expected an .npz file with one array per input: {error}") from None
 
 
 def _write_artifacts(staging: Path, publication: Publication, report: Report) -> dict[str, str]:
-    source, image = publication.source, publication.image
+    source, image = publication.source, publication.wrapping
     if source.kind == "onnx":
         report("writing the ONNX artifact")
         write_onnx(source, image, staging / "model.onnx")
@@ -146,8 +156,15 @@ def _written(staging: Path) -> dict[ArtifactKind, Path]:
     return {kind: path for kind, path in paths.items() if path.exists()}
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def _measure(
-    staging: Path,
+    path: Path,
     kind: ArtifactKind,
     backend: Backend,
     inputs: Tensors,
@@ -159,7 +176,6 @@ def _measure(
         raise InvalidVersion("its inputs have other names")
     outputs = backend.run(inputs)
     check_golden(expected, outputs)
-    path = _written(staging)[kind]
     return Artifact(
         kind=kind,
         path=path.name,
@@ -172,7 +188,10 @@ def _measure(
 
 
 def latency_ms(backend: Backend, inputs: Tensors) -> float:
-    """Median time of one row on one thread, after a warm-up; at most a second is spent on it."""
+    """Median time of one row, after a warm-up; at most a second is spent on it.
+
+    On one thread, unless TensorFlow has run in this process before, as it has after training.
+    """
     rows = backend.signature.batch_size or 1
     row = {name: array[:rows] for name, array in inputs.items()}
     for _ in range(3):
@@ -193,7 +212,7 @@ def accuracy(backend: Backend, validation: Validation) -> float:
 
 
 def _golden_inputs(publication: Publication) -> dict[str, npt.NDArray[Any]]:
-    signature = Signature(inputs=wrapped_inputs(publication.source.signature, publication.image), outputs=())
+    signature = Signature(inputs=wrapped_inputs(publication.source.signature, publication.wrapping), outputs=())
     if publication.golden is not None:
         return signature.check(publication.golden)
     if publication.validation is not None:
@@ -219,12 +238,16 @@ def _example(spec: TensorSpec, rows: int, generator: np.random.Generator) -> npt
 
 def _run_source(publication: Publication, inputs: Tensors) -> Tensors:
     """What the model itself answers, with the scaling done outside of it: what every artifact is compared with."""
-    source, image = publication.source, publication.image
-    if image is None or image.is_identity:
-        return source.run(inputs)
-    spec = source.signature.inputs[0]
-    pixels = next(iter(inputs.values()))
-    return source.run({spec.name: image.scaling.apply(pixels, spec.dtype)})
+    source, image = publication.source, publication.wrapping
+    if image is not None:
+        spec = source.signature.inputs[0]
+        inputs = {spec.name: image.scaling.apply(inputs[IMAGE], spec.dtype)}
+    try:
+        outputs = source.run(inputs)
+    except ModelFailed as error:
+        raise ConversionFailed(f"the model fails on the golden inputs; give some with --golden: {error}") from error
+    check_rows(outputs, len(next(iter(inputs.values()))))
+    return outputs
 
 
 def _manifest(
@@ -240,7 +263,7 @@ def _manifest(
         model=publication.model,
         version=publication.version or 1,
         signature=signature,
-        preprocessing=publication.image.preprocessing if publication.image else image_input(signature),
+        preprocessing=publication.image.preprocessing if publication.image else image_preprocessing(signature),
         output=output,
         labels=publication.labels,
         artifacts=tuple(artifacts),

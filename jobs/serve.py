@@ -7,11 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from jobs.serve_config import ServeConfig
+from jobs.serve_config import MODEL_VERSION, ServeConfig
 from jobs.service import DASHBOARD, get_json
+from models.store import DEFAULT_ROOT, Store
 
 # Read by Ray at import, so they must be set before it starts. A value that is set already stays.
 FAST_INGRESS = {
@@ -25,11 +28,25 @@ FAST_INGRESS = {
 }
 _DASHBOARD = re.compile(r"View the dashboard at\D*(http://[\w.:]+)")
 STOP_TIMEOUT_S = 40.0
+REPORT_S = 15.0
+
+Report = Callable[[str], None]
 
 
 def fast_ingress() -> dict[str, str]:
     """The environment that `serve run` starts in."""
     return {**FAST_INGRESS, **os.environ}
+
+
+def unpublished(path: Path) -> list[tuple[str, int]]:
+    """Versions that a configuration serves, but that are not in the store it names. Raises InvalidConfig."""
+    applications = ServeConfig.read(path).plain()["applications"]
+    versions = [app.get("args") or {} for app in applications if app.get("import_path") == MODEL_VERSION]
+    return [
+        (args["model"], args["version"])
+        for args in versions
+        if args["version"] not in Store(args.get("store", DEFAULT_ROOT)).versions(args["model"])
+    ]
 
 
 class Serving:
@@ -45,6 +62,7 @@ class Serving:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",
             start_new_session=True,
             preexec_fn=_default_interrupt,
         )
@@ -52,12 +70,19 @@ class Serving:
         self._output = threading.Thread(target=self._pass_on, args=(self._process.stdout,), daemon=True)
         self._output.start()
 
-    def wait_until_healthy(self, timeout_s: float = float("inf")) -> bool:
-        """Wait until every configured model answers; False where `serve run` ended first, or time did."""
-        deadline = time.monotonic() + timeout_s
-        while self._process.poll() is None and time.monotonic() < deadline:
-            if get_json(f"{self.address}/health")[0] == 200:
+    def wait_until_healthy(self, report: Report, timeout_s: float = float("inf")) -> bool:
+        """Wait until every configured model answers; False where `serve run` ended first, or time did.
+
+        `report` is told now and then what is waited for.
+        """
+        started = reported = time.monotonic()
+        while self._process.poll() is None and time.monotonic() < started + timeout_s:
+            status, health = get_json(f"{self.address}/health")
+            if status == 200:
                 return True
+            if time.monotonic() - reported > REPORT_S:
+                reported = time.monotonic()
+                report(f"{reported - started:.0f} s: waiting for {_missing(health)}")
             time.sleep(0.3)
         return False
 
@@ -66,7 +91,7 @@ class Serving:
         return self._process.wait()
 
     def stop(self) -> int:
-        """Interrupt it and wait; whatever is left of its session after that is killed."""
+        """Interrupt it and wait; if it does not end, kill it, and Ray ends with it."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
         try:
@@ -80,10 +105,18 @@ class Serving:
     def _pass_on(self, output: IO[str]) -> None:
         with output:
             for line in output:
-                sys.stdout.write(line)
-                sys.stdout.flush()
+                with suppress(OSError):  # who reads us may be gone; whoever writes to us must not block
+                    sys.stdout.write(line)
+                    sys.stdout.flush()
                 if found := _DASHBOARD.search(line):
                     self.dashboard = found.group(1)
+
+
+def _missing(health: Any) -> str:
+    """What /health says is missing, or the gateway where it does not answer yet."""
+    if not isinstance(health, dict) or "missing" not in health:
+        return "the gateway"
+    return ", ".join(f"{each['model']} version {each['version']}" for each in health["missing"])
 
 
 def _default_interrupt() -> None:

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import io
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
-from models.errors import Conflict, InvalidRequest, ModelNotFound, VersionNotFound
+from models.errors import Conflict, InvalidConfig, ModelNotFound, VersionNotFound
 from models.manifest import ArtifactKind
 from models.policy import ModelPolicy, RoutingPolicy, application_name
 
@@ -25,30 +26,26 @@ GATEWAY = "deployments.app:gateway"
 MODEL_VERSION = "deployments.app:model_version"
 
 
-class InvalidConfig(InvalidRequest):
-    """A serve_config.yaml that cannot be served; the message names the field."""
-
-    code = "invalid_config"
-
-
 class ServeConfig:
-    """One serve_config.yaml in memory."""
+    """One serve_config.yaml in memory: what it says, and as long as nobody edits it, how it was written."""
 
-    def __init__(self, data: CommentedMap) -> None:
+    def __init__(self, data: CommentedMap, original: str = "") -> None:
         self.data = data
+        self.original = original
 
     @classmethod
     def read(cls, path: Path) -> "ServeConfig":
         """Read a file. Raises InvalidConfig."""
         try:
-            data = _yaml().load(path.read_text())
+            original = path.read_text()
+            data = _yaml().load(original)
         except OSError as error:
             raise InvalidConfig(f"{path}: {error.strerror}") from None
         except YAMLError as error:
             raise InvalidConfig(f"{path}: not YAML: {' '.join(str(error).split())}") from None
         if not isinstance(data, CommentedMap) or not isinstance(data.get("applications"), list):
             raise InvalidConfig(f"{path}: expected a mapping with a list of 'applications'")
-        return cls(data)
+        return cls(data, original)
 
     def copy(self) -> "ServeConfig":
         """An independent copy to edit."""
@@ -67,15 +64,11 @@ class ServeConfig:
         assert isinstance(content, dict)
         return content
 
-    def write(self, path: Path) -> None:
-        """Replace the file in one step: whoever reads it sees the old text or the new one."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(self.text)
-        os.replace(temporary, path)
-
     def diff(self, changed: "ServeConfig", name: str) -> str:
-        """A unified diff from this text to the changed one; empty where they are equal."""
-        before, after = self.text.splitlines(keepends=True), changed.text.splitlines(keepends=True)
+        """A unified diff from the file as it was read to the changed one; empty where they say the same."""
+        if self.text == changed.text:
+            return ""
+        before, after = self.original.splitlines(keepends=True), changed.text.splitlines(keepends=True)
         return "".join(difflib.unified_diff(before, after, name, name))
 
     @property
@@ -86,11 +79,16 @@ class ServeConfig:
     def add_version(self, model: str, version: int, store: str, artifact: ArtifactKind | None) -> None:
         """Add a version's application and the Router's entry.
 
-        The first version of a model becomes its champion, a later one a challenger without traffic.
+        The first version of a model becomes its champion, a later one a challenger without traffic. Raises Conflict
+        where the version is there with another store or artifact.
         """
         name = application_name(model, version)
-        if name not in self._names():
-            self.data["applications"].append(_application(name, model, version, store, artifact))
+        added = _application(name, model, version, store, artifact)
+        there = next((app for app in self.data["applications"] if app["name"] == name), None)
+        if there is None:
+            self.data["applications"].append(added)
+        elif any(there.get("args", {}).get(key) != value for key, value in added["args"].items()):
+            raise Conflict(f"{model} version {version} is deployed with other args; undeploy it first to change them")
         models = self._models()
         if model not in models:
             models[model] = CommentedMap(champion=version)
@@ -130,11 +128,13 @@ class ServeConfig:
     def with_applications_of(self, other: "ServeConfig") -> "ServeConfig":
         """Copy with the applications of another one kept beside its own."""
         mixed = self.copy()
-        kept = [app for app in other.data["applications"] if app["name"] not in self._names()]
+        kept = [app for app in other.data["applications"] if app["name"] not in self.names]
         mixed.data["applications"].extend(copy.deepcopy(kept))
         return mixed
 
-    def _names(self) -> set[str]:
+    @property
+    def names(self) -> set[str]:
+        """Names of the applications."""
         return {application["name"] for application in self.data["applications"]}
 
     def _remove_model(self, model: str) -> None:
@@ -165,6 +165,15 @@ class ServeConfig:
                         found: CommentedMap = deployment
                         return found
         raise InvalidConfig(f"no application with import_path {GATEWAY} and a deployment 'Router'")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file in one step, through links and with its mode: its readers see the old text or the new one."""
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.write_text(text)
+    shutil.copymode(target, temporary)
+    os.replace(temporary, target)
 
 
 def check(config: ServeConfig) -> None:

@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-from models.errors import TiltyardError
+from models.errors import DeployFailed, InvalidRequest, ServiceError, ServiceNotRunning
 
 DASHBOARD = "http://127.0.0.1:8265"
 """Where Ray puts its dashboard unless told otherwise."""
@@ -18,49 +18,34 @@ _FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 Report = Callable[[str], None]
 
 
-class ServiceNotRunning(TiltyardError):
-    """No Ray dashboard answers at the address."""
-
-    code = "service_not_running"
-
-
-class ServiceRefused(TiltyardError):
-    """The Ray dashboard does not accept our token."""
-
-    code = "service_refused"
-
-
-class DeployFailed(TiltyardError):
-    """The service did not come to run what it was told to, with the reason."""
-
-    code = "deploy_failed"
-
-
 class Service:
     """A Ray Serve instance, reached through its dashboard with Ray's own client, which knows the token."""
 
     def __init__(self, address: str) -> None:
         from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
-        from ray.exceptions import AuthenticationError
 
+        if "://" not in address:
+            raise InvalidRequest(f"--address {address!r}: expected http://HOST:PORT")
         try:
-            self._client = ServeSubmissionClient(address)
-        except ConnectionError:
-            raise ServiceNotRunning(f"no Ray dashboard answers at {address}; `make serve` starts one") from None
-        except AuthenticationError as error:
-            raise ServiceRefused(f"the Ray dashboard at {address}: {str(error).splitlines()[0]}") from None
+            self._client = _told(ServeSubmissionClient, address)
+        except ServiceError as error:
+            if isinstance(error.__cause__, ConnectionError):
+                raise ServiceNotRunning(f"no Ray dashboard answers at {address}; `make serve` starts one") from None
+            raise
 
     def apply(self, config: dict[str, Any]) -> None:
-        """Declare what runs. Applications that stay the same are not touched. Raises DeployFailed."""
-        try:
-            self._client.deploy_applications(config)
-        except RuntimeError as error:
-            raise DeployFailed(f"Ray Serve refused the configuration: {last_line(str(error))}") from None
+        """Declare what runs. Applications that stay the same are not touched. Raises ServiceError."""
+        _told(self._client.deploy_applications, config)
 
     def details(self) -> dict[str, Any]:
-        """What Ray Serve says of itself."""
-        details: dict[str, Any] = self._client.get_serve_details()
+        """What Ray Serve says of itself. Raises ServiceError."""
+        details: dict[str, Any] = _told(self._client.get_serve_details)
         return details
+
+    def declared(self) -> dict[str, dict[str, Any]]:
+        """The configuration of each application as it was applied last, by name. Raises ServiceError."""
+        applications = self.details()["applications"]
+        return {name: application.get("deployed_app_config") or {} for name, application in applications.items()}
 
     def wait_until_running(self, name: str, timeout_s: float, report: Report) -> None:
         """Wait for an application. Raises DeployFailed with the reason, or what it waited for."""
@@ -101,6 +86,16 @@ class Service:
         options = self.details()["http_options"]
         host = "127.0.0.1" if options["host"] in ("0.0.0.0", "::") else options["host"]
         return f"http://{host}:{options['port']}"
+
+
+def _told(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call Ray's client; what it raises becomes one sentence. Raises ServiceError."""
+    from ray.exceptions import RayError
+
+    try:
+        return call(*arguments)
+    except (RuntimeError, OSError, RayError) as error:  # requests' errors are OSErrors
+        raise ServiceError(f"the Ray dashboard: {last_line(str(error))}") from error
 
 
 def reason(application: dict[str, Any]) -> str:

@@ -4,17 +4,16 @@ Starts the service of serve_config.yaml and prints how long it took, the memory 
 latency of one digit image at a time (closed loop, one client on the same machine).
 """
 
-import json
 import os
 import platform
 import statistics
 import subprocess
 import time
-import urllib.request
 from importlib.metadata import version
 from pathlib import Path
 
 from jobs.serve import Serving
+from loadtests.traffic import post
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUESTS = 500
@@ -27,7 +26,7 @@ def main() -> None:
     started = time.monotonic()
     serving = Serving(ROOT / "serve_config.yaml")
     try:
-        if not serving.wait_until_healthy():
+        if not serving.wait_until_healthy(print):
             raise SystemExit("the service ended before it was healthy")
         startup_s = time.monotonic() - started
         latencies = sorted(latency_ms(serving.address, image) for _ in range(REQUESTS))
@@ -39,10 +38,8 @@ def main() -> None:
 
 
 def latency_ms(address: str, image: bytes) -> float:
-    request = urllib.request.Request(f"{address}/predict", image, {"content-type": "image/png"})
     started = time.perf_counter()
-    with urllib.request.urlopen(request, timeout=30) as response:
-        assert json.load(response)["predicted_class"] == "7"
+    assert post(f"{address}/predict", image)[1]["predicted_class"] == "7"
     return (time.perf_counter() - started) * 1000
 
 

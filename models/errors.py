@@ -5,7 +5,8 @@
     │   ├── EmptyBody              400  empty_body
     │   ├── InvalidJSON            400  invalid_json
     │   ├── InvalidImage           400  invalid_image
-    │   └── InvalidTensor          400  invalid_tensor
+    │   ├── InvalidTensor          400  invalid_tensor
+    │   └── InvalidConfig          400  invalid_config
     ├── PayloadTooLarge            413  payload_too_large
     │   └── ImageTooLarge          413  image_too_large
     ├── UnsupportedMediaType       415  unsupported_media_type
@@ -18,8 +19,12 @@
     ├── ModelUnavailable           503  model_unavailable
     ├── DeadlineExceeded           504  deadline_exceeded
     ├── ModelFailed                500  model_failed
-    └── InvalidVersion             500  invalid_version
-        └── InvalidManifest        500  invalid_manifest
+    ├── InvalidVersion             500  invalid_version
+    │   ├── InvalidManifest        500  invalid_manifest
+    │   └── ConversionFailed       500  conversion_failed
+    └── ServiceError               500  service_error
+        ├── ServiceNotRunning      500  service_not_running
+        └── DeployFailed           500  deploy_failed
 
 Every message is written for the person who sent the request or typed the command, so it holds no path of the
 server and no traceback. Constructors are the default ones: an exception with its own breaks when it is pickled
@@ -27,6 +32,9 @@ on its way from one replica to another.
 """
 
 from typing import ClassVar
+
+UNEXPECTED = "the service failed to answer; the request id finds the reason in its log"
+"""What a client is told of a bug."""
 
 
 class TiltyardError(Exception):
@@ -70,6 +78,12 @@ class InvalidTensor(InvalidRequest):
     """An input has the wrong name, shape, dtype or value."""
 
     code = "invalid_tensor"
+
+
+class InvalidConfig(InvalidRequest):
+    """A serve_config.yaml that cannot be served; the message names the field."""
+
+    code = "invalid_config"
 
 
 class PayloadTooLarge(TiltyardError):
@@ -163,3 +177,27 @@ class InvalidManifest(InvalidVersion):
     """A manifest.json that cannot be read."""
 
     code = "invalid_manifest"
+
+
+class ConversionFailed(InvalidVersion):
+    """A model that cannot be turned into an artifact."""
+
+    code = "conversion_failed"
+
+
+class ServiceError(TiltyardError):
+    """The running service, as the commands see it, did not do what it was told."""
+
+    code = "service_error"
+
+
+class ServiceNotRunning(ServiceError):
+    """No Ray dashboard answers at the address."""
+
+    code = "service_not_running"
+
+
+class DeployFailed(ServiceError):
+    """The service did not come to run what it was told to, with the reason."""
+
+    code = "deploy_failed"

@@ -1,5 +1,6 @@
 """Golden inputs and outputs: what a replica must reproduce before it is ready."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,34 @@ def write_golden(directory: Path, inputs: Tensors, outputs: Tensors) -> None:
 
 
 def read_golden(directory: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
-    """Read (inputs, outputs). Raises FileNotFoundError where the version has none."""
-    with np.load(directory / GOLDEN, allow_pickle=False) as archive:
-        inputs = {key[6:]: _runnable(archive[key]) for key in archive if key.startswith("input:")}
-        outputs = {key[7:]: _runnable(archive[key]) for key in archive if key.startswith("output:")}
+    """Read (inputs, outputs). Raises InvalidVersion where they cannot be read."""
+    try:
+        arrays = read_arrays(directory / GOLDEN)
+    except ValueError as error:
+        raise InvalidVersion(f"{GOLDEN} cannot be read: {error}") from None
+    inputs = {key[6:]: array for key, array in arrays.items() if key.startswith("input:")}
+    outputs = {key[7:]: array for key, array in arrays.items() if key.startswith("output:")}
     return inputs, outputs
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read an .npz file of arrays by name; text becomes object arrays. Raises ValueError for anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: _runnable(archive[key]) for key in archive}
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"not an .npz file of arrays ({type(error).__name__})") from None
+
+
+def check_rows(outputs: Tensors, rows: int) -> None:
+    """Check that there is one row of output per row of input, and no NaN. Raises InvalidVersion."""
+    for name, array in outputs.items():
+        if array.ndim == 0 or len(array) != rows:
+            raise InvalidVersion(
+                f"output {name!r} has shape {list(array.shape)} for {rows} rows: one per row is needed"
+            )
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise InvalidVersion(f"output {name!r} holds NaN for the golden inputs: give inputs that suit the model")
 
 
 def check_golden(expected: Tensors, got: Tensors, max_abs_diff: float = 0.0) -> None:

@@ -66,7 +66,7 @@ def preprocess(data: bytes, preprocessing: Preprocessing, max_pixels: int = MAX_
     """
     image = decode(data, max_pixels)
     if preprocessing.orient:
-        image = ImageOps.exif_transpose(image)
+        image = orient(image)
     image = to_mode(image, _MODES[preprocessing.channels])
     image = fit(image, (preprocessing.width, preprocessing.height), preprocessing)
     pixels = np.asarray(image, dtype=np.uint8).reshape(preprocessing.shape)
@@ -83,7 +83,8 @@ def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
         raise ImageTooLarge(f"the image has {width} x {height} pixels; at most {max_pixels} are decoded")
-    if getattr(image, "n_frames", 1) > 1:
+    # Some cameras put a preview behind the photograph, in a container that Pillow calls MPO; the first is meant.
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise UnsupportedMediaType("animated images are not served; send one frame")
     try:
         image.load()
@@ -101,6 +102,14 @@ def _open(data: bytes) -> Image.Image:
         if data.startswith((b"GIF87a", b"GIF89a")):
             raise UnsupportedMediaType("GIF is not served; send PNG, JPEG or WebP") from None
         raise InvalidImage("the bytes are not a PNG, JPEG or WebP image") from None
+
+
+def orient(image: Image.Image) -> Image.Image:
+    """Turn the picture upright as its EXIF tag asks; one whose EXIF is broken stays as it is stored."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except BROKEN:
+        return image
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -100,12 +100,10 @@ class Store:
 
         Raises VersionExists where `version` is taken.
         """
-        for path in sorted(staging.rglob("*")):
-            if path.is_file():
-                path.chmod(0o444)
-        staging.chmod(0o755)
+        for path in [staging, *staging.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o444)
         while True:
-            number = version or max(self.versions(manifest.model), default=0) + 1
+            number = version or _next_number(staging.parent)
             numbered = manifest.model_copy(update={"version": number})
             (staging / MANIFEST).unlink(missing_ok=True)
             (staging / MANIFEST).write_text(numbered.model_dump_json(indent=2) + "\n")
@@ -173,6 +171,14 @@ def _files(path: Path) -> list[Path]:
 
 def _is_version(directory: Path) -> bool:
     return (directory / MANIFEST).is_file() or any((directory / marker).is_file() for marker, _, _ in _PLAIN)
+
+
+def _next_number(parent: Path) -> int:
+    """One more than any number there, whether a version stands under it or something else."""
+    return (
+        max((int(path.name) for path in parent.iterdir() if path.name.isascii() and path.name.isdecimal()), default=0)
+        + 1
+    )
 
 
 def _remove_abandoned(parent: Path) -> None:

@@ -1,5 +1,6 @@
 """A version, loaded and proved: verified on disk, warmed up, reproducing its golden outputs."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from models.backends import Backend, load_backend
-from models.errors import InvalidVersion
-from models.golden import GOLDEN, check_golden, read_golden
+from models.errors import InvalidVersion, ModelFailed
+from models.golden import GOLDEN, check_golden, check_rows, read_golden
 from models.manifest import Artifact, ArtifactKind, Manifest
 from models.preprocessing import Preprocessing
 from models.signature import Signature, TensorSpec
 from models.store import Store, plain_artifact, verify
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +39,33 @@ def load_version(
     try:
         if manifest is None:
             loaded = _load_plain(directory, model, version, threads)
+            _artifact(loaded.manifest, artifact)
         else:
             chosen = _artifact(manifest, artifact)
             loaded = LoadedVersion(manifest, load_backend(chosen.kind, verify(directory, chosen), threads))
         warm_up(directory, loaded, artifact)
-    except InvalidVersion as error:
+    except (InvalidVersion, ModelFailed) as error:
         raise InvalidVersion(f"{model} version {version}: {error}") from error
     return loaded
 
 
 def warm_up(directory: Path, loaded: LoadedVersion, artifact: ArtifactKind | None = None) -> None:
-    """Run the golden inputs, or zeros where a plain tree has none, and compare the outputs."""
-    if not (directory / GOLDEN).exists():
-        if loaded.manifest.provenance is not None:
-            raise InvalidVersion(f"{GOLDEN} is missing")
-        loaded.backend.run(zeros(loaded.manifest.signature))
+    """Run the golden inputs and compare the outputs; for a plain tree, which has none, run zeros.
+
+    Raises InvalidVersion.
+    """
+    if loaded.manifest.provenance is None and not (directory / GOLDEN).exists():
+        try:
+            loaded.backend.run(zeros(loaded.manifest.signature))
+        except ModelFailed as error:  # zeros may be nothing that the model can answer
+            logger.warning("%s is not warm: zeros do not suit it: %s", loaded.manifest.model, error)
         return
+    if not (directory / GOLDEN).exists():
+        raise InvalidVersion(f"{GOLDEN} is missing")
     inputs, expected = read_golden(directory)
-    check_golden(expected, loaded.backend.run(inputs), _artifact(loaded.manifest, artifact).max_abs_diff or 0.0)
+    outputs = loaded.backend.run(inputs)
+    check_golden(expected, outputs, _artifact(loaded.manifest, artifact).max_abs_diff or 0.0)
+    check_rows(outputs, len(next(iter(inputs.values()))))
 
 
 def zeros(signature: Signature, rows: int = 1, unknown: int = 1) -> dict[str, npt.NDArray[Any]]:
@@ -66,7 +78,7 @@ def zeros(signature: Signature, rows: int = 1, unknown: int = 1) -> dict[str, np
     return {spec.name: array(spec) for spec in signature.inputs}
 
 
-def image_input(signature: Signature) -> Preprocessing | None:
+def image_preprocessing(signature: Signature) -> Preprocessing | None:
     """How images reach a model that takes one uint8 [rows, height, width, channels] tensor; None for any other."""
     if len(signature.inputs) != 1:
         return None
@@ -85,7 +97,7 @@ def derive_manifest(model: str, version: int, artifact: Artifact, signature: Sig
         model=model,
         version=version,
         signature=signature,
-        preprocessing=image_input(signature),
+        preprocessing=image_preprocessing(signature),
         artifacts=(artifact,),
         chosen=artifact.kind,
         chosen_because="the only artifact of a plain tree",

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,7 +16,7 @@ from deployments.api.body import BodyLimit
 from deployments.api.request_id import RequestId, request_id
 from deployments.errors import error_response
 from deployments.router import Router
-from models.errors import InvalidRequest, NotFound, TiltyardError
+from models.errors import UNEXPECTED, InvalidRequest, NotFound, TiltyardError
 
 logger = logging.getLogger("ray.serve")
 
@@ -51,6 +51,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
         return error_response(NotFound(f"no route {request.url.path!r}; /docs lists them"), request_id(request.scope))
     response = error_response(InvalidRequest(str(error.detail)), request_id(request.scope))
     response.status_code = error.status_code
+    response.headers.update(error.headers or {})
     return response
 
 
@@ -78,10 +79,11 @@ class LastResort:
 
         try:
             await self._app(scope, receive, send_noted)
+        except ClientDisconnect:  # nobody is there to be told
+            return
         except Exception:
             if has_begun:
                 raise
             name = request_id(scope)
             logger.exception("request %s failed", name)
-            error = TiltyardError("the service failed to answer; the request id finds the reason in its log")
-            await error_response(error, name)(scope, receive, send)
+            await error_response(TiltyardError(UNEXPECTED), name)(scope, receive, send)

@@ -2,16 +2,16 @@
 
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.answer import Answer, Outcome, Timing
+from deployments.answer import Answer, Outcome
 from deployments.api.body import content_type, decode_base64, read_json
 from deployments.api.request_id import request_id
+from deployments.api.responses import FAILURES, ErrorBody, json_response
 from deployments.errors import error_body
 from deployments.router import Router, Variant
 from models.classification import classify
@@ -48,20 +48,6 @@ class Outputs(Answered):
     outputs: dict[str, Any]
 
 
-class ErrorBody(BaseModel):
-    """What went wrong."""
-
-    code: str
-    message: str
-
-
-class Failure(BaseModel):
-    """The shape of every error."""
-
-    error: ErrorBody
-    request_id: str
-
-
 class ItemFailure(BaseModel):
     """One image of several that could not be answered."""
 
@@ -93,20 +79,17 @@ OPENAPI: dict[str, Any] = {
         },
     }
 }
-FAILURES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Failure} for status in (400, 404, 413, 415, 500, 503, 504)
-}
 ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Prediction | Outputs | Predictions}, **FAILURES}
 Version = Annotated[int | None, Query(ge=1, description="ask this version, whatever its share of the traffic")]
 
 
-@routes.post("/predict", responses=ANSWERS, openapi_extra=OPENAPI)
+@routes.post("/predict", summary="Ask the default model about images", responses=ANSWERS, openapi_extra=OPENAPI)
 async def predict(request: Request, version: Version = None) -> Response:
     """Ask the default model about one image or several."""
     return await _predict(request, None, version)
 
 
-@routes.post("/models/{name}/predict", responses=ANSWERS, openapi_extra=OPENAPI)
+@routes.post("/models/{name}/predict", summary="Ask a model about images", responses=ANSWERS, openapi_extra=OPENAPI)
 async def predict_with_model(request: Request, name: str, version: Version = None) -> Response:
     """Ask a model about one image or several."""
     return await _predict(request, name, version)
@@ -213,25 +196,3 @@ def prediction(answer: Answer, manifest: Manifest) -> dict[str, Any]:
         "all_probabilities": classification.probabilities,
         **milliseconds,
     }
-
-
-def json_response(content: Any, timing: Timing | None = None) -> Response:
-    """Encode, with the phases of the request in Server-Timing."""
-    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY, default=_listed)
-    return Response(body, headers=_server_timing(timing), media_type="application/json")
-
-
-def _server_timing(timing: Timing | None) -> dict[str, str]:
-    if timing is None:
-        return {}
-    phases = (
-        ("preprocess", timing.preprocess_ms),
-        ("queue", timing.queue_ms),
-        ("compute", timing.compute_ms),
-    )
-    return {"server-timing": ", ".join(f"{name};dur={milliseconds:.3f}" for name, milliseconds in phases)}
-
-
-def _listed(value: Any) -> Any:
-    """Arrays that orjson does not write itself: text, float16, and those that are not contiguous."""
-    return value.tolist()

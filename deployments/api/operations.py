@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.api.images import FAILURES, json_response
+from deployments.api.responses import FAILURES, json_response
 from deployments.router import Router, Status
 from models.manifest import Manifest
 
@@ -28,7 +28,17 @@ class Model(BaseModel):
     versions: list[dict[str, Any]]
 
 
-@routes.get("/health", responses={200: {"model": Health}, 503: {"model": Health}})
+class Models(BaseModel):
+    """Every model that is served."""
+
+    models: list[Model]
+
+
+@routes.get(
+    "/health",
+    summary="Can every configured version answer?",
+    responses={200: {"model": Health}, 503: {"model": Health}},
+)
 async def health(request: Request) -> Response:
     """Tell whether every configured version can answer."""
     statuses = await _router(request).status()
@@ -43,13 +53,13 @@ async def health(request: Request) -> Response:
     return response
 
 
-@routes.get("/health/live")
+@routes.get("/health/live", summary="Does the process live?")
 async def live() -> dict[str, str]:
     """Tell that the process answers, whatever its models do."""
     return {"status": "ok"}
 
 
-@routes.get("/model-info", responses={200: {"model": dict[str, list[Model]]}})
+@routes.get("/model-info", summary="Describe all models", responses={200: {"model": Models}})
 async def model_info(request: Request) -> Response:
     """Describe every live version of every model."""
     by_model: dict[str, list[Status]] = {}
@@ -58,7 +68,7 @@ async def model_info(request: Request) -> Response:
     return json_response({"models": [_model(name, statuses) for name, statuses in by_model.items()]})
 
 
-@routes.get("/models/{name}", responses={200: {"model": Model}, 404: FAILURES[404]})
+@routes.get("/models/{name}", summary="Describe a model", responses={200: {"model": Model}, **FAILURES})
 async def model(request: Request, name: str) -> Response:
     """Describe every live version of one model."""
     return json_response(_model(name, await _router(request).status(name)))

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.api.body import read_json
-from deployments.api.images import FAILURES, json_response
+from deployments.api.responses import FAILURES, json_response
 from deployments.router import Router
 from models.backends import SIGNATURE
 from models.errors import InvalidJSON
@@ -48,13 +48,18 @@ class Rows(BaseModel):
 ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Rows}, **FAILURES}
 
 
-@routes.post("/{name}:predict", responses=ANSWERS, openapi_extra=OPENAPI)
+@routes.post("/{name}:predict", summary="Ask a model about tensors", responses=ANSWERS, openapi_extra=OPENAPI)
 async def predict(request: Request, name: str) -> Response:
     """Ask a model about rows of tensors."""
     return await _predict(request, name, None)
 
 
-@routes.post("/{name}/versions/{version}:predict", responses=ANSWERS, openapi_extra=OPENAPI)
+@routes.post(
+    "/{name}/versions/{version}:predict",
+    summary="Ask a version about tensors",
+    responses=ANSWERS,
+    openapi_extra=OPENAPI,
+)
 async def predict_with_version(request: Request, name: str, version: int) -> Response:
     """Ask one version of a model about rows of tensors."""
     return await _predict(request, name, version)

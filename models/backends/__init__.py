@@ -3,11 +3,17 @@
 from pathlib import Path
 from typing import Protocol
 
+from models.errors import InvalidVersion
 from models.manifest import ArtifactKind
 from models.signature import Signature, Tensors
 
 SIGNATURE = "serving_default"
 """The signature of a SavedModel that is served."""
+
+
+SERVED_DTYPES = {"float16", "float32", "float64", "bool", "string"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
 
 
 class Backend(Protocol):
@@ -18,11 +24,25 @@ class Backend(Protocol):
         """The inputs and outputs the artifact declares."""
 
     def run(self, inputs: Tensors) -> Tensors:
-        """Run one batch: arrays [rows, ...] by input name to arrays [rows, ...] by output name."""
+        """Run one batch: arrays [rows, ...] by input name to arrays [rows, ...] by output name.
+
+        Raises ModelFailed.
+        """
 
 
 def load_backend(kind: ArtifactKind, path: Path, threads: int = 1) -> Backend:
-    """Load an artifact to run on `threads` CPU threads. Raises InvalidVersion where it cannot be loaded."""
+    """Load an artifact to run on `threads` CPU threads. Raises InvalidVersion where it cannot be loaded or served."""
+    backend = _load(kind, path, threads)
+    for spec in (*backend.signature.inputs, *backend.signature.outputs):
+        if spec.dtype not in SERVED_DTYPES:
+            raise InvalidVersion(f"tensor {spec.name!r} is {spec.dtype}, which is not served")
+    for spec in backend.signature.inputs:
+        if not spec.shape:
+            raise InvalidVersion(f"input {spec.name!r} is a scalar: its first dimension should be the batch")
+    return backend
+
+
+def _load(kind: ArtifactKind, path: Path, threads: int) -> Backend:
     match kind:
         case "savedmodel":
             from models.backends.savedmodel import SavedModelBackend

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from models.backends import SIGNATURE
@@ -32,10 +33,10 @@ class SavedModelBackend:
 
     def run(self, inputs: Tensors) -> Tensors:
         """Run one batch. Raises ModelFailed."""
-        tensors = {name: tf.constant(array, self._dtypes[name]) for name, array in inputs.items()}
         try:
+            tensors = {name: tf.constant(array, self._dtypes[name]) for name, array in inputs.items()}
             outputs = self._function(**tensors)
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, TypeError, ValueError) as error:
             raise ModelFailed(f"TensorFlow: {type(error).__name__}") from error
         return {name: _decode(tensor.numpy()) for name, tensor in outputs.items()}
 
@@ -55,4 +56,7 @@ def _spec(name: str, tensor: Any) -> TensorSpec:
 
 
 def _decode(array: Any) -> Any:
-    return array.astype(str).astype(object) if array.dtype.kind in "OS" else array
+    """Text comes as bytes; what is no UTF-8 of it is marked as such."""
+    if array.dtype.kind not in "OS":
+        return array
+    return np.vectorize(lambda text: text.decode("utf-8", "replace"), otypes=[object])(array)

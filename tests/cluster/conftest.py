@@ -1,18 +1,13 @@
 """One real service for all cluster tests: `serve run` on a copy of serve_config.yaml, on ports of its own."""
 
-import json
 import os
 import socket
 import subprocess
 import sys
-import threading
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +16,7 @@ import pytest
 from jobs.serve import Serving
 from jobs.serve_config import ServeConfig
 from jobs.service import Service
+from loadtests.traffic import post
 from models.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -47,13 +43,7 @@ class Running:
         return {replica["replica_id"]: replica["pid"] for replica in details["replicas"]}
 
     def post(self, path: str, body: bytes, media_type: str = "image/png", timeout_s: float = 60) -> tuple[int, Any]:
-        request = urllib.request.Request(f"{self.address}{path}", body, {"content-type": media_type})
-        try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as response:
-                return response.status, json.load(response)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.load(error)
+        return post(f"{self.address}{path}", body, media_type, timeout_s)
 
     def tiltyard(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command as a person would."""
@@ -67,41 +57,6 @@ class Running:
         return subprocess.run(
             command, env=environment, cwd=self.config.parent, capture_output=True, text=True, check=False, timeout=300
         )
-
-
-@dataclass
-class Load:
-    """What came of requests that were sent all the while."""
-
-    statuses: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-
-@contextmanager
-def load(running: Running, path: str, body: bytes, clients: int = 4) -> Iterator[Load]:
-    """Send requests from some clients until the block ends. A connection that breaks counts as status 0."""
-    result, stop = Load(), threading.Event()
-
-    def send() -> None:
-        while not stop.is_set():
-            started = time.monotonic()
-            try:
-                status = running.post(path, body)[0]
-            except (OSError, ValueError):
-                status = 0
-            result.statuses.append(status)
-            result.seconds.append(time.monotonic() - started)
-            stop.wait(0.01)
-
-    threads = [threading.Thread(target=send) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield result
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def free_ports(count: int) -> list[int]:
@@ -138,7 +93,7 @@ def running(digits_store: Store, tmp_path_factory: pytest.TempPathFactory) -> It
     for application in edited.data["applications"]:
         if "store" in application["args"]:
             application["args"]["store"] = str(digits_store.root)
-    edited.write(config)
+    config.write_text(edited.text)
     run = uuid.uuid4().hex
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
@@ -148,7 +103,7 @@ def running(digits_store: Store, tmp_path_factory: pytest.TempPathFactory) -> It
         serving = Serving(config)
         patch.delenv(MARK)
         try:
-            assert serving.wait_until_healthy(STARTUP_TIMEOUT_S)
+            assert serving.wait_until_healthy(print, STARTUP_TIMEOUT_S)
             yield Running(serving.address, serving.dashboard, config, digits_store)
         finally:
             serving.stop()

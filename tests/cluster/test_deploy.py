@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from loadtests.traffic import traffic
 from models.golden import write_golden
 from models.preprocessing import Preprocessing, preprocess
 from models.store import Store
-from tests.cluster.conftest import ROOT, Running, load
+from tests.cluster.conftest import ROOT, Running
 from tests.tiny import affine, brightness, floats, image_bytes, put
 
 PREPROCESSING = Preprocessing(height=224, width=224)
@@ -89,7 +90,7 @@ def test_a_model_is_two_commands_from_a_request(
     options = ("--image", "224x224", "--scale", str(SCALE))
     seven = (ROOT / "docs" / "seven.png").read_bytes()
     before = {name: running.replicas(name, "ModelServer") for name in ("digits-v1", "digits-v2")}
-    with load(running, "/predict", seven) as result:
+    with traffic(f"{running.address}/predict", seven) as result:
         published = running.tiltyard("publish", "mobilenetv2", str(onnx), *options)
         assert published.returncode == 0, published.stderr
         assert "onnx was chosen" in published.stdout

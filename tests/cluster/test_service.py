@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ import pytest
 
 from jobs import digits
 from jobs.serve_config import ServeConfig
+from loadtests.traffic import traffic
 from models.errors import TiltyardError
-from tests.cluster.conftest import ROOT, Running, load
-from tests.tiny import gradient, image_bytes
-from tests.unit.test_preprocessing import png_of_size
+from tests.cluster.conftest import ROOT, Running
+from tests.tiny import gradient, image_bytes, png_of_size
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,12 @@ def test_the_champion_answers(running: Running, held_out: digits.Split) -> None:
         status, answer = running.post("/predict", held_out.files[0])
         assert status == 200
         assert (answer["model_version"], answer["variant"]) == (1, "champion")
+
+
+def test_a_request_id_comes_back_once(running: Running) -> None:
+    request = urllib.request.Request(f"{running.address}/health/live", headers={"x-request-id": "mine"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        assert response.headers.get_all("x-request-id") == ["mine"]
 
 
 def test_tensors_are_answered_like_images(running: Running, held_out: digits.Split) -> None:
@@ -133,7 +140,7 @@ def test_batching_changes_without_a_restart(running: Running, held_out: digits.S
 def test_a_replica_that_is_killed_is_replaced(
     running: Running, held_out: digits.Split, application: str, deployment: str
 ) -> None:
-    with load(running, "/predict", held_out.files[0]) as result:
+    with traffic(f"{running.address}/predict", held_out.files[0]) as result:
         time.sleep(1)
         killed = running.replicas(application, deployment)
         os.kill(next(iter(killed.values())), signal.SIGKILL)

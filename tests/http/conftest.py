@@ -14,6 +14,7 @@ from deployments.batching import run_batch
 from deployments.preprocessor import Preprocessor
 from deployments.router import Router
 from deployments.settings import GatewaySettings
+from jobs import digits
 from models.errors import ModelFailed, ModelUnavailable
 from models.manifest import Manifest
 from models.policy import RoutingPolicy
@@ -33,6 +34,7 @@ POLICY = RoutingPolicy.model_validate(
             "pair": {"champion": 1},
             "broken": {"champion": 1},
             "pixels": {"champion": 1},
+            "digit_pixels": {"champion": 1},
         },
     }
 )
@@ -95,6 +97,13 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> list[LoadedVersion]:
             {"image": IMAGE},
             preprocessing=Preprocessing(height=8, width=16),
         ),
+        put(
+            store,
+            "digit_pixels",
+            identity(directory / "digit_pixels.onnx", digits.PREPROCESSING.shape),
+            {"image": np.zeros((1, *digits.PREPROCESSING.shape), np.uint8)},
+            preprocessing=digits.PREPROCESSING,
+        ),
     ]
 
 
@@ -107,7 +116,9 @@ def model_servers(versions: list[LoadedVersion]) -> LocalModelServers:
 @pytest.fixture
 def settings() -> GatewaySettings:
     """Small limits."""
-    return GatewaySettings(max_body_bytes=200_000, max_images_per_request=4, max_image_pixels=1_000_000)
+    return GatewaySettings(
+        max_body_bytes=200_000, max_images_per_request=4, max_image_pixels=1_000_000, max_instances_per_request=100
+    )
 
 
 @pytest.fixture

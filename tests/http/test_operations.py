@@ -73,7 +73,7 @@ class Gone(Stuck):
 def test_health_misses_the_preprocessor_for_models_that_take_images(model_servers: LocalModelServers) -> None:
     response = client_of(Gone(), model_servers).get("/health")
     assert response.status_code == 503
-    assert {missing["model"] for missing in response.json()["missing"]} == {"light", "broken", "pixels"}
+    assert {missing["model"] for missing in response.json()["missing"]} == {"light", "broken", "pixels", "digit_pixels"}
 
 
 def test_models_are_described(client: TestClient) -> None:
@@ -88,7 +88,9 @@ def test_models_are_described(client: TestClient) -> None:
 
 def test_errors_of_the_framework_have_the_same_shape(client: TestClient) -> None:
     assert_error(client.get("/nowhere"), 404, "not_found", "/nowhere")
-    assert_error(client.get("/predict"), 405, "invalid_request", "Method Not Allowed")
+    wrong = client.get("/predict")
+    assert_error(wrong, 405, "invalid_request", "Method Not Allowed")
+    assert wrong.headers["allow"] == "POST"
 
 
 def test_a_request_id_is_made_where_none_came(client: TestClient) -> None:
@@ -99,7 +101,9 @@ def test_a_request_id_is_made_where_none_came(client: TestClient) -> None:
 def test_docs_need_no_internet(client: TestClient) -> None:
     page = client.get("/docs").text
     assert "https://" not in page.replace("https://fastapi.tiangolo.com", "")
-    paths = client.get("/openapi.json").json()["paths"]
+    described = client.get("/openapi.json").json()
+    paths = described["paths"]
+    assert "HTTPValidationError" not in described["components"]["schemas"]
     assert {
         "/predict",
         "/models/{name}/predict",

@@ -69,3 +69,7 @@ def test_unknown_model(client: TestClient) -> None:
 
 def test_a_model_that_fails_says_no_more_than_that(client: TestClient) -> None:
     assert_error(ask(client, "lookup", {"instances": [99]}), 500, "model_failed")
+
+
+def test_too_many_instances_are_refused(client: TestClient) -> None:
+    assert_error(ask(client, "lookup", {"instances": [0] * 101}), 413, "payload_too_large", "at most 100")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.deploy import deploy, plan_deploy, plan_undeploy, undeploy
+from jobs.deploy import alone, deploy, plan_deploy, plan_undeploy, undeploy
 from models.errors import Conflict
 from models.store import Store
 from tests.tiny import affine, floats, put
@@ -41,3 +41,8 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(config: Path, filled: 
     with pytest.raises(Conflict, match="changed by somebody else"):
         deploy(change, None, "affine", 1, 1, lambda _: None)
     assert "port: 8001" in config.read_text()
+
+
+def test_two_commands_do_not_change_a_file_at_once(config: Path) -> None:
+    with alone(config), pytest.raises(Conflict, match="another command is changing"), alone(config):
+        raise AssertionError

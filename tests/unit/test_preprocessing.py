@@ -1,7 +1,5 @@
 import contextlib
 import random
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -9,21 +7,9 @@ from PIL import Image
 
 from models.errors import ImageTooLarge, InvalidImage, TiltyardError, UnsupportedMediaType
 from models.preprocessing import Preprocessing, preprocess
-from tests.tiny import gradient, image_bytes
+from tests.tiny import gradient, image_bytes, png_of_size
 
 RGB = Preprocessing(height=8, width=16)
-
-
-def png_of_size(width: int, height: int) -> bytes:
-    """A valid PNG header that promises any number of pixels in a few bytes."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
-    )
 
 
 def test_pixels_come_through_unchanged() -> None:
@@ -54,6 +40,19 @@ def test_exif_orientation_is_undone(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     np.testing.assert_array_equal(preprocess(image_bytes(stored, exif=exif), RGB), np.asarray(gradient()))
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
+def test_a_picture_with_broken_exif_stays_as_it_is_stored(format: str) -> None:
+    data = image_bytes(gradient(), format, exif=b"Exif\0\0junk", quality=100)
+    assert preprocess(data, RGB).shape == RGB.shape
+
+
+def test_a_photograph_with_a_preview_behind_it_is_taken() -> None:
+    """Pillow calls the container of such photographs MPO and counts two frames."""
+    photograph = image_bytes(gradient(), "MPO", save_all=True, append_images=[gradient(4, 4)], quality=100)
+    plain = image_bytes(gradient(), "JPEG", quality=100)
+    np.testing.assert_array_equal(preprocess(photograph, RGB), preprocess(plain, RGB))
 
 
 def test_pad_keeps_the_whole_image_and_crop_its_centre() -> None:

@@ -14,13 +14,14 @@ import numpy.typing as npt
 import pytest
 from keras import layers
 
-from jobs.conversion import ConversionFailed, ImageInput, Scaling, open_source
+from jobs import digits
+from jobs.conversion import ImageInput, Scaling, open_source
 from jobs.publish import Publication, Published, publish
-from models.errors import InvalidVersion, VersionExists
+from models.errors import ConversionFailed, InvalidVersion, VersionExists
 from models.preprocessing import Preprocessing
 from models.store import Store
 from models.version import load_version
-from tests.tiny import affine, lookup, save_onnx
+from tests.tiny import affine, brightness, floats, lookup, save_onnx
 
 SCALING = Scaling(scale=1 / 255, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
 ROOT = Path(__file__).parents[2]
@@ -96,6 +97,55 @@ def test_an_onnx_model_takes_pixels(store: Store, tmp_path: Path, layout: str, d
     np.testing.assert_allclose(outputs["y"], -scaling.apply(pixels(), dtype), atol=2e-3 if dtype == "float16" else 1e-6)
 
 
+def test_an_onnx_input_may_be_called_image(store: Store, tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    shape = ("batch", 8, 8, 3)
+    node = helper.make_node("Neg", ["image"], ["y"])
+    floats = [("image", TensorProto.FLOAT, shape)], [("y", TensorProto.FLOAT, shape)]
+    published(store, save_onnx(tmp_path / "m.onnx", [node], *floats), image=image())
+    outputs = load_version(store, "m", 1).backend.run({"image": pixels()})
+    np.testing.assert_allclose(outputs["y"], -SCALING.apply(pixels(), "float32"), atol=1e-6)
+
+
+def test_weights_beside_an_onnx_file_come_along(store: Store, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(lookup(tmp_path / "whole.onnx"))
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    assert (tmp_path / "m.data").stat().st_size
+    published(store, tmp_path / "m.onnx", golden={"index": np.array([3])})
+    assert load_version(store, "m", 1).backend.run({"index": np.array([1])})["row"].tolist() == [[2, 3]]
+
+
+def test_uint8_models_are_left_as_they_are(store: Store, tmp_path: Path) -> None:
+    source = brightness(tmp_path / "light.onnx")
+    manifest = published(store, source, image=image(Scaling())).manifest
+    assert (store.directory("m", 1) / "model.onnx").stat().st_size <= source.stat().st_size + 64
+    assert manifest.preprocessing == Preprocessing(height=8, width=8)
+
+
+def test_a_conversion_that_went_wrong_is_left_out(
+    store: Store, saved_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tf2onnx can end well and leave a graph that is something else."""
+    monkeypatch.setattr("jobs.publish.convert_to_onnx", lambda _, target: affine(target))
+    result = published(store, saved_model)
+    assert [artifact.kind for artifact in result.manifest.artifacts] == ["savedmodel"]
+    assert "Invalid rank for input" in result.left_out["onnx"]
+    assert not (store.directory("m", 1) / "model.onnx").exists()
+
+
+def test_dictionary_outputs_keep_their_names(store: Store, tmp_path: Path) -> None:
+    x = keras.Input((2,), name="x")
+    outputs = {"twice": layers.Rescaling(2.0)(x), "half": layers.Rescaling(0.5)(x)}
+    keras.Model(x, outputs).save(tmp_path / "m.keras")
+    published(store, tmp_path / "m.keras")
+    for artifact in ("savedmodel", "onnx"):
+        answers = load_version(store, "m", 1, artifact=artifact).backend.run({"x": floats([[1, 1]])})
+        assert {name: array.tolist() for name, array in answers.items()} == {"twice": [[2, 2]], "half": [[0.5, 0.5]]}
+
+
 def test_a_tensor_model_is_published_as_it_is(store: Store, tmp_path: Path) -> None:
     result = published(store, affine(tmp_path / "affine.onnx"))
     assert result.manifest.chosen_because == "the only artifact"
@@ -162,6 +212,7 @@ def test_digits_are_read_as_well_as_promised(digits_store: Store) -> None:
         manifest = digits_store.manifest("digits", version)
         assert manifest is not None
         assert manifest.metrics["accuracy"] >= least
+        assert manifest.preprocessing == digits.PREPROCESSING
         assert {artifact.kind for artifact in manifest.artifacts} == {"savedmodel", "onnx"}
         assert all(artifact.accuracy == manifest.metrics["accuracy"] for artifact in manifest.artifacts)
 

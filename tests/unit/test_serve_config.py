@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from jobs.serve_config import InvalidConfig, ServeConfig, check
-from models.errors import Conflict, ModelNotFound, VersionNotFound
+from jobs.serve_config import ServeConfig, check, replace_text
+from models.errors import Conflict, InvalidConfig, ModelNotFound, VersionNotFound
 
 SHIPPED = Path(__file__).parents[2] / "serve_config.yaml"
 
@@ -40,6 +40,33 @@ def test_adding_what_is_there_changes_nothing(config: ServeConfig) -> None:
     changed = config.copy()
     changed.add_version("digits", 2, "models/store", None)
     assert config.diff(changed, "f") == ""
+
+
+def test_adding_what_is_there_otherwise_is_refused(config: ServeConfig) -> None:
+    with pytest.raises(Conflict, match="digits version 1 is deployed with other args"):
+        config.add_version("digits", 1, "models/store", "savedmodel")
+    with pytest.raises(Conflict):
+        config.add_version("digits", 1, "elsewhere", None)
+
+
+def test_another_style_of_yaml_shows_in_the_diff(tmp_path: Path) -> None:
+    path = tmp_path / "serve_config.yaml"
+    path.write_text(SHIPPED.read_text().replace("HeadOnly        #", "'HeadOnly'   #"))
+    before = ServeConfig.read(path)
+    after = before.copy()
+    assert before.diff(after, "f") == ""
+    after.add_version("cats", 1, "models/store", None)
+    assert "'HeadOnly'" in after.text
+
+
+def test_a_file_is_replaced_through_links_and_with_its_mode(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    replace_text(link, "new")
+    assert link.is_symlink()
+    assert (target.read_text(), target.stat().st_mode & 0o777) == ("new", 0o640)
 
 
 def test_removing_a_challenger_keeps_the_rest(config: ServeConfig) -> None:

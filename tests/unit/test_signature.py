@@ -1,9 +1,12 @@
+import contextlib
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 
 from models.errors import InvalidTensor
+from models.json_tensors import read_instances
 from models.signature import Signature, TensorSpec
 from tests.tiny import floats
 
@@ -30,7 +33,7 @@ BOOLEANS = TensorSpec(name="flags", dtype="bool", shape=(None, 1))
     ],
 )
 def test_instances_are_read(spec: TensorSpec, instances: Any, expected: Any) -> None:
-    array = signature(spec).read_instances(instances)[spec.name]
+    array = read_instances(signature(spec), instances)[spec.name]
     assert array.dtype == spec.numpy_dtype
     np.testing.assert_array_equal(array, expected)
 
@@ -45,20 +48,25 @@ def test_instances_are_read(spec: TensorSpec, instances: Any, expected: Any) -> 
         pytest.param(FLOATS, [[1, 2], [3]], "'x': rows have different lengths", id="ragged"),
         pytest.param(FLOATS, [["a", "b"]], "'x': expected float32 values, got strings", id="strings for floats"),
         pytest.param(FLOATS, [[True, False]], "'x': expected float32 values, got booleans", id="booleans for floats"),
-        pytest.param(FLOATS, [[1, None]], "'x': expected nested lists", id="null"),
-        pytest.param(FLOATS, [[1, "a"]], "'x': expected nested lists", id="mixed"),
+        pytest.param(FLOATS, [[1, None]], "'x': expected float32 values, got null", id="null"),
+        pytest.param(FLOATS, [[1, "a"]], "'x': expected float32 values, got strings", id="mixed"),
         pytest.param(FLOATS, [[1e300, 0]], "'x': a value is too large for float32", id="overflow"),
         pytest.param(FLOATS, [{"y": [1, 2]}], "unknown input 'y'; the model takes 'x'", id="unknown input"),
         pytest.param(FLOATS, [{"x": [1, 2]}, [3, 4]], "instance 1 does not have the same inputs", id="mixed formats"),
         pytest.param(INTEGERS, [[1.5]], "'ids': expected int8 values, got decimals", id="decimals for integers"),
         pytest.param(INTEGERS, [[300]], "'ids': expected int8 values between -128 and 127", id="out of range"),
-        pytest.param(INTEGERS, [[2**70]], "'ids': expected nested lists", id="huge integer"),
-        pytest.param(STRINGS, [{"b64": "%"}], "'text': rows", id="bad base64"),
+        pytest.param(INTEGERS, [[2**70]], "'ids': a value is too large for int8", id="huge integer"),
+        pytest.param(STRINGS, [{"b64": "%"}], "'text': an object must be", id="bad base64"),
+        pytest.param(STRINGS, [{"b64": 5}], "'text': an object must be", id="base64 that is a number"),
+        pytest.param(STRINGS, [{"c64": "a", "b64": "a"}], "unknown input 'b64'", id="not base64"),
+        pytest.param(STRINGS, [1], "'text': expected string values, got integers", id="numbers for strings"),
+        pytest.param(STRINGS, [["a"], ["b", "c"]], "'text': rows", id="ragged strings"),
+        pytest.param(FLOATS, [{"b64": "aGk="}], "'x': expected float32 values, got objects", id="base64 for floats"),
     ],
 )
 def test_bad_instances_name_the_input_and_what_was_expected(spec: TensorSpec, instances: Any, message: str) -> None:
     with pytest.raises(InvalidTensor) as raised:
-        signature(spec).read_instances(instances)
+        read_instances(signature(spec), instances)
     assert message in raised.value.message
 
 
@@ -67,16 +75,32 @@ def test_too_deep_lists_are_refused() -> None:
     for _ in range(60):
         deep = [deep]
     with pytest.raises(InvalidTensor, match="nested more than 16 deep"):
-        signature(FLOATS).read_instances(deep)
+        read_instances(signature(FLOATS), deep)
+
+
+@pytest.mark.parametrize("spec", [FLOATS, STRINGS], ids=["numbers", "strings"])
+def test_one_long_text_does_not_cost_its_length_in_every_row(spec: TensorSpec) -> None:
+    """numpy would make 100,000 texts of 100,000 characters of it: 40 GB."""
+    tracemalloc.start()
+    with contextlib.suppress(InvalidTensor):
+        read_instances(signature(spec), ["x" * 100_000, *["y"] * 100_000])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(InvalidTensor, match="no row"):
+        signature(FLOATS).check({"x": np.zeros((0, 2), np.float32)})
 
 
 def test_several_inputs_need_names() -> None:
     both = signature(FLOATS, TensorSpec(name="y", dtype="float32", shape=(None, 1)))
     with pytest.raises(InvalidTensor, match="2 inputs, so each instance is an object of 'x', 'y'"):
-        both.read_instances([[1, 2]])
+        read_instances(both, [[1, 2]])
     with pytest.raises(InvalidTensor, match="input 'y' is missing"):
-        both.read_instances([{"x": [1, 2]}])
-    assert set(both.read_instances([{"x": [1, 2], "y": [3]}])) == {"x", "y"}
+        read_instances(both, [{"x": [1, 2]}])
+    assert set(read_instances(both, [{"x": [1, 2], "y": [3]}])) == {"x", "y"}
 
 
 def test_rows_must_agree() -> None:

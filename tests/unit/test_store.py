@@ -63,6 +63,13 @@ def test_a_published_number_is_taken(store: Store, source: Path) -> None:
     assert put(store, "affine", source, GOLDEN).manifest.version == 8
 
 
+def test_a_number_that_something_else_stands_under_is_passed_over(store: Store, source: Path) -> None:
+    (store.root / "affine" / "1").mkdir(parents=True)
+    (store.root / "affine" / "1" / "junk").write_text("")
+    (store.root / "affine" / "2").write_text("")
+    assert put(store, "affine", source, GOLDEN).manifest.version == 3
+
+
 def test_a_publisher_that_dies_anywhere_leaves_no_half_version(store: Store, source: Path) -> None:
     put(store, "affine", source, GOLDEN)
     alive = publish_and_die(store, source, 10**9)

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pytest
+
+from jobs.serve import FAST_INGRESS, fast_ingress, unpublished
+from jobs.serve_config import ServeConfig
+from models.store import Store
+from tests.tiny import affine, floats, put
+
+SHIPPED = Path(__file__).parents[2] / "serve_config.yaml"
+
+
+def test_versions_that_are_not_in_the_store_are_found(store: Store, tmp_path: Path) -> None:
+    config = ServeConfig.read(SHIPPED)
+    for application in config.data["applications"][1:]:
+        application["args"]["store"] = str(store.root)
+    path = tmp_path / "serve_config.yaml"
+    path.write_text(config.text)
+    assert unpublished(path) == [("digits", 1), ("digits", 2)]
+    put(store, "digits", affine(tmp_path / "m.onnx"), {"x": floats([[1, 2, 3]])})
+    assert unpublished(path) == [("digits", 2)]
+
+
+def test_what_a_person_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
+    assert fast_ingress()["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+    assert fast_ingress()["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == FAST_INGRESS["RAY_SERVE_THROUGHPUT_OPTIMIZED"]
