@@ -79,6 +79,8 @@ async def call(send: Callable[[], DeploymentResponse]) -> Any:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return await _await(send())
+        except RayTaskError as error:  # first: it is of its cause's class too, with a remote traceback as its text
+            raise _translated(error) from error
         except TiltyardError:
             raise
         except Exception as error:  # Ray's errors, those of gRPC, and bugs in a deployment

@@ -15,7 +15,7 @@ from models.golden import write_golden
 from models.preprocessing import Preprocessing, preprocess
 from models.store import Store
 from tests.cluster.conftest import ROOT, Running
-from tests.tiny import affine, brightness, floats, image_bytes, put
+from tests.tiny import affine, brightness, floats, image_bytes, lookup, put
 
 PREPROCESSING = Preprocessing(height=224, width=224)
 SCALE = 0.00392157
@@ -162,9 +162,10 @@ def test_trees_of_tensorflow_serving_and_triton_are_deployed_as_they_stand(
     """No manifest, no command but deploy."""
     tree = Store(tmp_path / "tree")
     brightness(tree.root / "light" / "4" / "model.onnx", 8, 16)
+    lookup(tree.root / "lookup" / "1" / "model.onnx")
     (tree.root / "plain").mkdir()
     (tree.root / "plain" / "1").symlink_to(mobilenetv2)
-    for name in ("light", "plain"):
+    for name in ("light", "lookup", "plain"):
         done = running.tiltyard("deploy", name, "--store", str(tree.root))
         assert done.returncode == 0, done.stderr
     try:
@@ -177,6 +178,9 @@ def test_trees_of_tensorflow_serving_and_triton_are_deployed_as_they_stand(
         )
         assert status == 200
         assert len(answer["predictions"][0]) == 1000
+        failing = b'{"instances": [99]}'
+        status, answer = running.post("/v1/models/lookup:predict", failing, "application/json")
+        assert (status, answer["error"]["message"]) == (500, "lookup version 1 could not compute an answer")
     finally:
-        for name in ("light", "plain"):
+        for name in ("light", "lookup", "plain"):
             assert running.tiltyard("undeploy", name).returncode == 0
