@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,9 +57,6 @@ ArtifactOption = Annotated[
 
 def main() -> None:
     """Run the command; a refusal is one line on stderr and exit status 1."""
-    # Read when TensorFlow is imported: less chatter; what goes wrong still shows.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     # Read when ray is imported: use the token in ~/.ray/auth_token or RAY_AUTH_TOKEN.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
@@ -270,7 +268,10 @@ def serve(
     for model, version in unpublished(file):
         if model != "digits" or version not in (1, 2):
             raise InvalidRequest(f"{file} names {model} version {version}, which is not published; `tiltyard list`")
-        train("digits", store)
+        # In a process of its own: TensorFlow would stay in the memory of this one for as long as it serves.
+        trained = subprocess.run([sys.argv[0], "train", "digits", "--store", str(store)], check=False)
+        if trained.returncode != 0:
+            sys.exit(trained.returncode)
         break
     for end in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(end, lambda number, _: sys.exit(128 + number))

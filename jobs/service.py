@@ -90,11 +90,13 @@ class Service:
 
 def _told(call: Callable[..., Any], *arguments: Any) -> Any:
     """Call Ray's client; what it raises becomes one sentence. Raises ServiceError."""
-    from ray.exceptions import RayError
+    from ray.exceptions import AuthenticationError
 
     try:
         return call(*arguments)
-    except (RuntimeError, OSError, RayError) as error:  # requests' errors are OSErrors
+    except AuthenticationError as error:  # its first line says what is wrong; the rest is advice for every case
+        raise ServiceError(f"the Ray dashboard: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, OSError) as error:  # requests' errors are OSErrors
         raise ServiceError(f"the Ray dashboard: {last_line(str(error))}") from error
 
 

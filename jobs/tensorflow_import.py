@@ -6,12 +6,14 @@ import sys
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow with file descriptor 2 closed: what it says at its start is meant for its developers.
+    """Import TensorFlow for the CPU with file descriptor 2 closed: what it says then is meant for its developers.
 
     An import that fails still raises.
     """
     if "tensorflow" in sys.modules:
         return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,10 +1,14 @@
 """What several kinds of tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from models.store import Store
+
+# Read when ray is imported, whichever test does so first; `tiltyard` sets it for itself.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 @pytest.fixture(scope="session")

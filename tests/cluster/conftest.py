@@ -96,7 +96,6 @@ def running(digits_store: Store, tmp_path_factory: pytest.TempPathFactory) -> It
     config.write_text(edited.text)
     run = uuid.uuid4().hex
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_SERVE_HAPROXY_METRICS_PORT", str(metrics))
         patch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", str(stats))
         patch.setenv(MARK, run)
