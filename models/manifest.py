@@ -74,11 +74,6 @@ class Manifest(BaseModel):
             raise ValueError(f"chosen artifact {self.chosen!r} is not among the artifacts")
         return self
 
-    @property
-    def artifact(self) -> Artifact:
-        """The chosen artifact."""
-        return self.find(self.chosen)
-
     def find(self, kind: ArtifactKind) -> Artifact:
         """The artifact of that kind. Raises KeyError."""
         for artifact in self.artifacts:

@@ -68,11 +68,11 @@ def warm_up(directory: Path, loaded: LoadedVersion, artifact: ArtifactKind | Non
     check_rows(outputs, len(next(iter(inputs.values()))))
 
 
-def zeros(signature: Signature, rows: int = 1, unknown: int = 1) -> dict[str, npt.NDArray[Any]]:
-    """An input of zeros (or empty strings) that fits the signature; `unknown` stands for dimensions of any size."""
+def zeros(signature: Signature) -> dict[str, npt.NDArray[Any]]:
+    """One row of zeros (or empty strings) that fits the signature; dimensions of any size are 1."""
 
     def array(spec: TensorSpec) -> npt.NDArray[Any]:
-        shape = (spec.shape[0] or rows, *(d or unknown for d in spec.shape[1:]))
+        shape = [d or 1 for d in spec.shape]
         return np.full(shape, "", object) if spec.dtype == "string" else np.zeros(shape, spec.numpy_dtype)
 
     return {spec.name: array(spec) for spec in signature.inputs}
