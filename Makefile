@@ -19,7 +19,7 @@ install: .venv/.installed  ## Make .venv from requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-serve: install  ## Train the digits model if the store is empty, then serve it on http://127.0.0.1:8000
+serve: install  ## Train the digits if they are not published yet, then serve them on http://127.0.0.1:8000
 	@$(BIN)/tiltyard serve serve_config.yaml
 
 train: install  ## Train and publish the two digits versions

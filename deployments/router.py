@@ -65,6 +65,11 @@ class Variant:
     version: int
     name: str
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """What it is, whatever part it plays."""
+        return self.model, self.version
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -131,7 +136,7 @@ class Router:
             images, manifest.preprocessing, manifest.signature.inputs[0].name, variant.model, variant.version
         )
         if any(isinstance(outcome, Answer) for outcome in outcomes):
-            self._note_answer((variant.model, variant.version), _PREPROCESSOR)
+            self._note_answer(variant.key, _PREPROCESSOR)
         return manifest, outcomes
 
     async def predict_instances(self, variant: Variant, instances: Any) -> tuple[Manifest, Answer]:
@@ -142,7 +147,7 @@ class Router:
             raise PayloadTooLarge(f"{len(instances)} instances; at most {limit} are taken at once")
         inputs = read_instances(manifest.signature, instances)
         answer = await self._model_servers.predict(variant.model, variant.version, inputs)
-        self._note_answer((variant.model, variant.version))
+        self._note_answer(variant.key)
         return manifest, answer
 
     async def status(self, model: str | None = None) -> list[Status]:
@@ -162,27 +167,24 @@ class Router:
 
     async def _manifest(self, variant: Variant) -> Manifest:
         """What the variant is, asked once: versions do not change."""
-        key = variant.model, variant.version
-        if key not in self._manifests:
-            self._manifests[key] = await self._model_servers.describe(*key)
-        return self._manifests[key]
+        if variant.key not in self._manifests:
+            self._manifests[variant.key] = await self._model_servers.describe(*variant.key)
+        return self._manifests[variant.key]
 
     async def _status(self, model: str, policy: ModelPolicy, version: int) -> Status:
         variant = Variant(model, version, policy.variant(version))
-        share = policy.challengers.get(version, 1 - sum(policy.challengers.values()))
         ready = await self._is_ready(variant)
-        return Status(variant, share, ready, self._manifests.get((model, version)))
+        return Status(variant, policy.share(version), ready, self._manifests.get(variant.key))
 
     async def _is_ready(self, variant: Variant) -> bool:
         """Whether the version answers, and for images the Preprocessor before it too."""
-        key = variant.model, variant.version
 
         async def describe_version() -> None:
-            self._manifests[key] = await self._model_servers.describe(*key)
+            self._manifests[variant.key] = await self._model_servers.describe(*variant.key)
 
-        if not await self._answers(key, describe_version):
+        if not await self._answers(variant.key, describe_version):
             return False
-        manifest = self._manifests.get(key)
+        manifest = self._manifests.get(variant.key)
         if manifest is None or manifest.preprocessing is None:
             return True
         return await self._answers(_PREPROCESSOR, self._preprocessors.describe)

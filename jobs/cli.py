@@ -260,12 +260,11 @@ def undeploy(
 @app.command()
 def serve(
     file: Annotated[Path, typer.Argument(help="What runs.")] = Path("serve_config.yaml"),
-    store: StoreOption = DEFAULT_ROOT,
 ) -> None:
     """Run `serve run FILE` with Ray Serve's fast ingress; train the digits first if they are not published yet."""
     from jobs.serve import Serving, unpublished
 
-    for model, version in unpublished(file):
+    for model, version, store in unpublished(file):
         if model != "digits" or version not in (1, 2):
             raise InvalidRequest(f"{file} names {model} version {version}, which is not published; `tiltyard list`")
         # In a process of its own: TensorFlow would stay in the memory of this one for as long as it serves.

@@ -1,15 +1,14 @@
 """`tiltyard deploy` and `undeploy`: edit serve_config.yaml, apply it to what runs, wait until it is true."""
 
-import fcntl
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.serve_config import ServeConfig, check, replace_text
 from jobs.service import Service
 from models.errors import Conflict, DeployFailed, ServiceNotRunning, TiltyardError
+from models.locking import locked
 from models.manifest import ArtifactKind
 from models.policy import application_name
 from models.store import DEFAULT_ROOT, Store
@@ -34,14 +33,12 @@ class Change:
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Keep other commands from changing the file meanwhile. Raises Conflict where one does already."""
-    descriptor = os.open(path.resolve().parent, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(path.resolve().parent, wait=False))
+        except BlockingIOError:
+            raise Conflict(f"another command is changing {path.name}; try again when it is done") from None
         yield
-    except BlockingIOError:
-        raise Conflict(f"another command is changing {path.name}; try again when it is done") from None
-    finally:
-        os.close(descriptor)
 
 
 def plan_deploy(path: Path, store: Store, model: str, version: int, artifact: ArtifactKind | None) -> Change:

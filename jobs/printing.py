@@ -80,7 +80,7 @@ def print_manifest(manifest: Manifest) -> None:
     grid = Table.grid(padding=(0, 2))
     for role, specs in (("input", manifest.signature.inputs), ("output", manifest.signature.outputs)):
         for spec in specs:
-            grid.add_row(role, str(spec), "" if role == "input" else manifest.output, style=None)
+            grid.add_row(role, str(spec), "" if role == "input" else manifest.output)
     if manifest.preprocessing is not None:
         fields = manifest.preprocessing.model_dump()
         grid.add_row("preprocessing", ", ".join(f"{name} {value}" for name, value in fields.items()))

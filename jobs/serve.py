@@ -38,15 +38,18 @@ def fast_ingress() -> dict[str, str]:
     return {**FAST_INGRESS, **os.environ}
 
 
-def unpublished(path: Path) -> list[tuple[str, int]]:
-    """Versions that a configuration serves, but that are not in the store it names. Raises InvalidConfig."""
+def unpublished(path: Path) -> list[tuple[str, int, Path]]:
+    """Versions that a configuration serves, but that are not in the store it names, and that store's root.
+
+    Raises InvalidConfig.
+    """
     applications = ServeConfig.read(path).plain()["applications"]
-    versions = [app.get("args") or {} for app in applications if app.get("import_path") == MODEL_VERSION]
-    return [
-        (args["model"], args["version"])
-        for args in versions
-        if args["version"] not in Store(args.get("store", DEFAULT_ROOT)).versions(args["model"])
-    ]
+    missing = []
+    for args in (app.get("args") or {} for app in applications if app.get("import_path") == MODEL_VERSION):
+        store = Store(args.get("store", DEFAULT_ROOT))
+        if args["version"] not in store.versions(args["model"]):
+            missing.append((args["model"], args["version"], store.root))
+    return missing
 
 
 class Serving:

@@ -187,8 +187,8 @@ def check(config: ServeConfig) -> None:
     names = {application["name"] for application in content["applications"]}
     for model, policy in config.policy.models.items():
         for version in policy.versions:
-            if application_name(model, version) not in names:
-                name = application_name(model, version)
+            name = application_name(model, version)
+            if name not in names:
                 raise InvalidConfig(f"Router user_config: {model} version {version} has no application {name!r}")
 
 

@@ -42,6 +42,11 @@ class Service:
         details: dict[str, Any] = _told(self._client.get_serve_details)
         return details
 
+    def replicas(self, application: str, deployment: str) -> dict[str, int]:
+        """Process ids of a deployment's replicas by replica id. Raises ServiceError."""
+        found = self.details()["applications"][application]["deployments"][deployment]["replicas"]
+        return {replica["replica_id"]: replica["pid"] for replica in found}
+
     def declared(self) -> dict[str, dict[str, Any]]:
         """The configuration of each application as it was applied last, by name. Raises ServiceError."""
         applications = self.details()["applications"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jobs.serve import Serving
 from jobs.service import Service
-from loadtests.traffic import post, traffic
+from loadtests.traffic import STARTUP_TIMEOUT_S, seconds_until_answered, traffic
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = 3
@@ -25,8 +25,8 @@ def main() -> None:
     serving = Serving(ROOT / "serve_config.yaml")
     rows = []
     try:
-        if not serving.wait_until_healthy(print):
-            raise SystemExit("the service ended before it was healthy")
+        if not serving.wait_until_healthy(print, STARTUP_TIMEOUT_S):
+            raise SystemExit("the service did not become healthy")
         service = Service(serving.dashboard)
         for application, deployment in VICTIMS:
             rows += [kill(serving, service, application, deployment, image) for _ in range(KILLS)]
@@ -41,23 +41,14 @@ def kill(serving: Serving, service: Service, application: str, deployment: str, 
     url = f"{serving.address}/predict"
     with traffic(url, image) as result:
         time.sleep(2)
-        replicas = service.details()["applications"][application]["deployments"][deployment]["replicas"]
-        os.kill(replicas[0]["pid"], signal.SIGKILL)
+        os.kill(next(iter(service.replicas(application, deployment).values())), signal.SIGKILL)
         died = time.monotonic()
         time.sleep(0.2)
-        gap_s = seconds_without_answer(url, image, died)
+        seconds_until_answered(url, image)
+        gap_s = time.monotonic() - died
         time.sleep(3)
     answers = ", ".join(f"{count} x {status}" for status, count in sorted(Counter(result.statuses).items()))
     return f"| {deployment} | {gap_s:.1f} s | {max(result.seconds):.1f} s | {answers} |"
-
-
-def seconds_without_answer(url: str, image: bytes, since: float) -> float:
-    while True:
-        try:
-            if post(url, image)[0] == 200:
-                return time.monotonic() - since
-        except (OSError, ValueError):
-            time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from jobs.serve import Serving
-from loadtests.traffic import post
+from loadtests.traffic import STARTUP_TIMEOUT_S, post
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUESTS = 500
@@ -26,8 +26,8 @@ def main() -> None:
     started = time.monotonic()
     serving = Serving(ROOT / "serve_config.yaml")
     try:
-        if not serving.wait_until_healthy(print):
-            raise SystemExit("the service ended before it was healthy")
+        if not serving.wait_until_healthy(print, STARTUP_TIMEOUT_S):
+            raise SystemExit("the service did not become healthy")
         startup_s = time.monotonic() - started
         latencies = sorted(latency_ms(serving.address, image) for _ in range(REQUESTS))
         memory = memory_mib(os.getpid())

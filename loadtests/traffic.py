@@ -6,9 +6,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+STARTUP_TIMEOUT_S = 180.0
+"""Longer than any start was seen to take, so that a run which waits for one ends by itself."""
 
 
 @dataclass
@@ -28,6 +31,17 @@ def post(url: str, body: bytes, media_type: str = "image/png", timeout_s: float 
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
+
+
+def seconds_until_answered(url: str, body: bytes, timeout_s: float = 60) -> float:
+    """Ask until the answer is 200; how long that took. Raises TimeoutError."""
+    started = time.monotonic()
+    while time.monotonic() - started < timeout_s:
+        with suppress(OSError, ValueError):
+            if post(url, body)[0] == 200:
+                return time.monotonic() - started
+        time.sleep(0.05)
+    raise TimeoutError(f"no answer from {url} within {timeout_s:g} s")
 
 
 @contextmanager

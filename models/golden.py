@@ -67,7 +67,7 @@ def check_golden(expected: Tensors, got: Tensors, max_abs_diff: float = 0.0) -> 
                 f"golden check failed: output {name!r} has shape {list(have.shape)}, expected {list(want.shape)}"
             )
         if want.dtype.kind in "OUS":
-            close = bool((np.asarray(have, str) == np.asarray(want, str)).all())
+            close = _same_text(have, want)
         else:
             close = np.allclose(have, want, RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE + max_abs_diff, equal_nan=True)
         if not close:
@@ -79,11 +79,15 @@ def largest_difference(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
     if one.shape != other.shape:
         return float("inf")
     if one.dtype.kind in "OUS":
-        return 0.0 if (np.asarray(one, str) == np.asarray(other, str)).all() else float("inf")
+        return 0.0 if _same_text(one, other) else float("inf")
     a, b = one.astype(np.float64), other.astype(np.float64)
     if not np.array_equal(np.isnan(a), np.isnan(b)):
         return float("inf")
     return float(np.max(np.abs(np.nan_to_num(a) - np.nan_to_num(b)), initial=0.0))
+
+
+def _same_text(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+    return bool((np.asarray(one, str) == np.asarray(other, str)).all())
 
 
 def _storable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

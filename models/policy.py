@@ -33,6 +33,10 @@ class ModelPolicy(BaseModel):
         """Every version that must be able to answer, champion first."""
         return (self.champion, *self.challengers)
 
+    def share(self, version: int) -> float:
+        """The part of the traffic that a live version answers; the champion has what the challengers leave."""
+        return self.challengers.get(version, 1 - sum(self.challengers.values()))
+
     def variant(self, version: int) -> str:
         """The part a version plays: `champion` or `challenger`."""
         return "champion" if version == self.champion else "challenger"

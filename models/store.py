@@ -5,7 +5,6 @@ not at all, and two publishers at once get two numbers. Plain TensorFlow Serving
 and Triton trees (`<version>/model.onnx`, `<version>/model.savedmodel/`) are read as they stand.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -16,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from models.errors import InvalidRequest, InvalidVersion, ModelNotFound, VersionExists, VersionNotFound
+from models.locking import lock, locked
 from models.manifest import MANIFEST, Artifact, ArtifactKind, Manifest, read_manifest
 
 DEFAULT_ROOT = Path(__file__).resolve().parent / "store"
@@ -56,22 +56,18 @@ class Store:
         directory = self.root / check_name(model)
         if not directory.is_dir():
             return []
-        numbered = (d for d in directory.iterdir() if d.name.isascii() and d.name.isdecimal() and d.is_dir())
-        return sorted(int(d.name) for d in numbered if d.name == str(int(d.name)) and _is_version(d))
+        numbered = ((number, path) for number, path in _numbered(directory) if path.name == str(number))
+        return sorted(number for number, path in numbered if _is_version(path))
 
     def latest(self, model: str) -> int:
         """The highest version. Raises ModelNotFound."""
-        versions = self.versions(model)
-        if not versions:
-            there = ", ".join(self.models()) or "none yet"
-            raise ModelNotFound(f"no model {model!r} in the store; there are: {there}")
-        return versions[-1]
+        return self._published(model)[-1]
 
     def directory(self, model: str, version: int) -> Path:
         """Directory of a version. Raises ModelNotFound or VersionNotFound."""
-        self.latest(model)
-        if version not in self.versions(model):
-            there = ", ".join(map(str, self.versions(model)))
+        versions = self._published(model)
+        if version not in versions:
+            there = ", ".join(map(str, versions))
             raise VersionNotFound(f"model {model!r} has no version {version}; there are: {there}")
         return self.root / model / str(version)
 
@@ -80,15 +76,23 @@ class Store:
         directory = self.directory(model, version)
         return read_manifest(directory) if (directory / MANIFEST).exists() else None
 
+    def _published(self, model: str) -> list[int]:
+        """At least one version. Raises ModelNotFound."""
+        versions = self.versions(model)
+        if not versions:
+            there = ", ".join(self.models()) or "none yet"
+            raise ModelNotFound(f"no model {model!r} in the store; there are: {there}")
+        return versions
+
     @contextmanager
     def stage(self, model: str) -> Iterator[Path]:
         """Give a hidden directory to write a version's files into; what is not committed is removed."""
         parent = self.root / check_name(model)
         parent.mkdir(parents=True, exist_ok=True)
-        with _locked(parent):  # else a publisher could take a directory that is not locked yet for an abandoned one
+        with locked(parent):  # else a publisher could take a directory that is not locked yet for an abandoned one
             _remove_abandoned(parent)
             staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=parent))
-            alive = _lock(staging)
+            alive = lock(staging)
         try:
             yield staging
         finally:
@@ -103,7 +107,7 @@ class Store:
         for path in [staging, *staging.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o444)
         while True:
-            number = version or _next_number(staging.parent)
+            number = version or max((n for n, _ in _numbered(staging.parent)), default=0) + 1
             numbered = manifest.model_copy(update={"version": number})
             (staging / MANIFEST).unlink(missing_ok=True)
             (staging / MANIFEST).write_text(numbered.model_dump_json(indent=2) + "\n")
@@ -173,39 +177,16 @@ def _is_version(directory: Path) -> bool:
     return (directory / MANIFEST).is_file() or any((directory / marker).is_file() for marker, _, _ in _PLAIN)
 
 
-def _next_number(parent: Path) -> int:
-    """One more than any number there, whether a version stands under it or something else."""
-    return (
-        max((int(path.name) for path in parent.iterdir() if path.name.isascii() and path.name.isdecimal()), default=0)
-        + 1
-    )
+def _numbered(parent: Path) -> list[tuple[int, Path]]:
+    """What lies under a number there, whether it is a version or something else."""
+    return [(int(path.name), path) for path in parent.iterdir() if path.name.isascii() and path.name.isdecimal()]
 
 
 def _remove_abandoned(parent: Path) -> None:
     """Remove staging directories whose publisher is gone: the lock of a dead process is free."""
     for staging in parent.glob(f"{_STAGING}*"):
-        with suppress(OSError), _locked(staging, fcntl.LOCK_NB):
+        with suppress(OSError), locked(staging, wait=False):
             shutil.rmtree(staging, ignore_errors=True)
-
-
-@contextmanager
-def _locked(directory: Path, flags: int = 0) -> Iterator[None]:
-    descriptor = _lock(directory, flags)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(directory: Path, flags: int = 0) -> int:
-    """Lock a directory until the descriptor is closed or the process ends. Raises BlockingIOError with LOCK_NB."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _flush(directory: Path) -> None:

@@ -54,18 +54,22 @@ def warm_up(directory: Path, loaded: LoadedVersion, artifact: ArtifactKind | Non
 
     Raises InvalidVersion.
     """
-    if loaded.manifest.provenance is None and not (directory / GOLDEN).exists():
-        try:
-            loaded.backend.run(zeros(loaded.manifest.signature))
-        except ModelFailed as error:  # zeros may be nothing that the model can answer
-            logger.warning("%s is not warm: zeros do not suit it: %s", loaded.manifest.model, error)
-        return
     if not (directory / GOLDEN).exists():
-        raise InvalidVersion(f"{GOLDEN} is missing")
+        if loaded.manifest.provenance is not None:
+            raise InvalidVersion(f"{GOLDEN} is missing")
+        _run_zeros(loaded)
+        return
     inputs, expected = read_golden(directory)
     outputs = loaded.backend.run(inputs)
     check_golden(expected, outputs, _artifact(loaded.manifest, artifact).max_abs_diff or 0.0)
     check_rows(outputs, len(next(iter(inputs.values()))))
+
+
+def _run_zeros(loaded: LoadedVersion) -> None:
+    try:
+        loaded.backend.run(zeros(loaded.manifest.signature))
+    except ModelFailed as error:  # zeros may be nothing that the model can answer
+        logger.warning("%s is not warm: zeros do not suit it: %s", loaded.manifest.model, error)
 
 
 def zeros(signature: Signature) -> dict[str, npt.NDArray[Any]]:

@@ -101,8 +101,8 @@ async def _predict(request: Request, name: str | None, version: int | None) -> R
         variant = router.choose(name, version)
         images, is_single = await read_images(request, router.settings.max_images_per_request)
         readable = [image for image in images if isinstance(image, bytes)]
-        manifest, answered = await router.predict_images(variant, readable)
-    pending = iter(answered)
+        manifest, outcomes = await router.predict_images(variant, readable)
+    pending = iter(outcomes)
     outcomes = [next(pending) if isinstance(image, bytes) else image for image in images]
     common = _common(variant, request)
     if is_single:
@@ -164,9 +164,8 @@ def _common(variant: Variant, request: Request) -> dict[str, Any]:
 
 
 def _one(outcome: Outcome, manifest: Manifest, common: dict[str, Any]) -> Response:
-    if isinstance(outcome, TiltyardError):
-        raise outcome
-    return json_response({**prediction(outcome, manifest), **common}, outcome.timing)
+    answer = answered(outcome)
+    return json_response({**prediction(answer, manifest), **common}, answer.timing)
 
 
 def _many(outcomes: list[Outcome], manifest: Manifest, common: dict[str, Any]) -> Response:
@@ -174,13 +173,19 @@ def _many(outcomes: list[Outcome], manifest: Manifest, common: dict[str, Any]) -
     timing = None
     for outcome in outcomes:
         try:
-            if isinstance(outcome, TiltyardError):
-                raise outcome
-            items.append({**prediction(outcome, manifest), **common})
-            timing = outcome.timing
+            answer = answered(outcome)
+            items.append({**prediction(answer, manifest), **common})
+            timing = answer.timing
         except TiltyardError as error:
             items.append({"error": error_body(error)})
     return json_response({"predictions": items}, timing)
+
+
+def answered(outcome: Outcome) -> Answer:
+    """The answer, or raise why there is none."""
+    if isinstance(outcome, TiltyardError):
+        raise outcome
+    return outcome
 
 
 def prediction(answer: Answer, manifest: Manifest) -> dict[str, Any]:

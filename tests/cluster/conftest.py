@@ -16,12 +16,11 @@ import pytest
 from jobs.serve import Serving
 from jobs.serve_config import ServeConfig
 from jobs.service import Service
-from loadtests.traffic import post
+from loadtests.traffic import STARTUP_TIMEOUT_S, post
 from models.store import Store
 
 ROOT = Path(__file__).parents[2]
 MARK = "TILTYARD_TEST_RUN"
-STARTUP_TIMEOUT_S = 180
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,7 @@ class Running:
         return Service(self.dashboard)
 
     def replicas(self, application: str, deployment: str) -> dict[str, int]:
-        """Process ids by replica id."""
-        details = self.service.details()["applications"][application]["deployments"][deployment]
-        return {replica["replica_id"]: replica["pid"] for replica in details["replicas"]}
+        return self.service.replicas(application, deployment)
 
     def post(self, path: str, body: bytes, media_type: str = "image/png", timeout_s: float = 60) -> tuple[int, Any]:
         return post(f"{self.address}{path}", body, media_type, timeout_s)

@@ -18,7 +18,7 @@ import pytest
 
 from jobs import digits
 from jobs.serve_config import ServeConfig
-from loadtests.traffic import traffic
+from loadtests.traffic import seconds_until_answered, traffic
 from models.errors import TiltyardError
 from tests.cluster.conftest import ROOT, Running
 from tests.tiny import gradient, image_bytes, png_of_size
@@ -146,7 +146,7 @@ def test_a_replica_that_is_killed_is_replaced(
         os.kill(next(iter(killed.values())), signal.SIGKILL)
         died = time.monotonic()
         time.sleep(0.5)
-        recovered = _seconds_until_answered(running, held_out.files[0])
+        recovered = seconds_until_answered(f"{running.address}/predict", held_out.files[0])
         time.sleep(1)
     assert result.statuses[-1] == 200
     assert recovered < 30
@@ -154,13 +154,6 @@ def test_a_replica_that_is_killed_is_replaced(
     assert set(result.statuses) <= {200, 503, 504}
     assert time.monotonic() - died < 60
     assert running.replicas(application, deployment).keys().isdisjoint({next(iter(killed))})
-
-
-def _seconds_until_answered(running: Running, body: bytes) -> float:
-    started = time.monotonic()
-    while running.post("/predict", body)[0] != 200 and time.monotonic() - started < 60:
-        time.sleep(0.1)
-    return time.monotonic() - started
 
 
 def test_what_the_readme_says(running: Running) -> None:

@@ -16,9 +16,9 @@ def test_versions_that_are_not_in_the_store_are_found(store: Store, tmp_path: Pa
         application["args"]["store"] = str(store.root)
     path = tmp_path / "serve_config.yaml"
     path.write_text(config.text)
-    assert unpublished(path) == [("digits", 1), ("digits", 2)]
+    assert unpublished(path) == [("digits", 1, store.root), ("digits", 2, store.root)]
     put(store, "digits", affine(tmp_path / "m.onnx"), {"x": floats([[1, 2, 3]])})
-    assert unpublished(path) == [("digits", 2)]
+    assert unpublished(path) == [("digits", 2, store.root)]
 
 
 def test_what_a_person_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
