@@ -27,7 +27,7 @@ from models.policy import RoutingPolicy
 
 def gateway(settings: GatewaySettings) -> Application:
     """The front door: HTTP, routing, preprocessing."""
-    preprocessor = PREPROCESSOR.bind(settings.max_image_pixels, settings.preprocessor_threads)
+    preprocessor = PREPROCESSOR.bind(settings.preprocessor_threads)
     # The Router admits requests itself and says why it refuses one, so Serve's own limit lies above its.
     return ROUTER.options(max_ongoing_requests=2 * settings.max_concurrent_requests).bind(settings, preprocessor)
 
@@ -58,8 +58,8 @@ class Ingress:
 class PreprocessorReplica(Preprocessor):
     """A Preprocessor that reaches the versions through their handles."""
 
-    def __init__(self, max_pixels: int, threads: int) -> None:
-        super().__init__(ModelServerHandles(), max_pixels, threads)
+    def __init__(self, threads: int) -> None:
+        super().__init__(ModelServerHandles(), threads, serve.get_replica_context().replica_id.unique_id)
 
 
 # What a deployment is unless serve_config.yaml says otherwise. num_cpus tells Ray how many replicas fit on a machine,

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,18 +12,27 @@ from models.signature import Tensors
 Run = Callable[[Tensors], Tensors]
 
 
-def run_batch(
-    run: Run, items: Sequence[Tensors], max_rows: int, fixed_rows: int | None = None
-) -> list[Tensors | ModelFailed]:
+@dataclass(frozen=True, slots=True)
+class BatchSizes:
+    """How many rows a batch may have; where some sizes are allowed only, its last row is repeated up to one."""
+
+    max_rows: int
+    allowed: tuple[int, ...] = ()
+
+    def padded(self, rows: int) -> int:
+        """The size that a batch of so many rows is given."""
+        return next((size for size in self.allowed if size >= rows), rows)
+
+
+def run_batch(run: Run, items: Sequence[Tensors], sizes: BatchSizes) -> list[Tensors | ModelFailed]:
     """Run items of any number of rows together; return the outputs of each, or why it has none, in order.
 
-    Items of different shapes do not share a batch. No batch has more than `max_rows` rows; a model exported for
-    `fixed_rows` gets exactly that many, the last ones repeated. Where a batch fails, its items run alone, so only
-    the bad one fails.
+    Items of different shapes do not share a batch. Where a batch fails, its items run alone, so only the bad one
+    fails.
     """
     results: list[Tensors | ModelFailed] = [ModelFailed("not run")] * len(items)
     for indices in _alike(items):
-        outcomes = _run_alike(run, [items[i] for i in indices], max_rows, fixed_rows)
+        outcomes = _run_alike(run, [items[i] for i in indices], sizes)
         for index, outcome in zip(indices, outcomes, strict=True):
             results[index] = outcome
     return results
@@ -33,6 +43,11 @@ def rows_of(tensors: Tensors) -> int:
     return len(next(iter(tensors.values())))
 
 
+def size_of(tensors: Tensors) -> int:
+    """Size in bytes; texts count as pointers."""
+    return sum(array.nbytes for array in tensors.values())
+
+
 def _alike(items: Sequence[Tensors]) -> list[list[int]]:
     """Indices of items that can be joined: same names, dtypes and shapes but for the rows."""
     groups: dict[object, list[int]] = defaultdict(list)
@@ -41,28 +56,31 @@ def _alike(items: Sequence[Tensors]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _run_alike(
-    run: Run, items: list[Tensors], max_rows: int, fixed_rows: int | None
-) -> Sequence[Tensors | ModelFailed]:
+def _run_alike(run: Run, items: list[Tensors], sizes: BatchSizes) -> Sequence[Tensors | ModelFailed]:
     try:
-        outputs = _run_rows(run, join(items), max_rows, fixed_rows)
+        outputs = join([_run_piece(run, piece, sizes) for piece in pieces(join(items), sizes.max_rows)])
     except ModelFailed as error:
         if len(items) == 1:
             return [error]
-        return [outcome for item in items for outcome in _run_alike(run, [item], max_rows, fixed_rows)]
+        return [outcome for item in items for outcome in _run_alike(run, [item], sizes)]
     return split(outputs, [rows_of(item) for item in items])
 
 
-def _run_rows(run: Run, inputs: Tensors, max_rows: int, fixed_rows: int | None) -> Tensors:
-    """Run all rows, piece by piece where there are more than a batch may have."""
-    step = fixed_rows or max_rows
-    pieces = []
-    for start in range(0, rows_of(inputs), step):
-        piece = {name: array[start : start + step] for name, array in inputs.items()}
-        rows = rows_of(piece)
-        outputs = run(_padded(piece, fixed_rows - rows) if fixed_rows and rows < fixed_rows else piece)
-        pieces.append({name: _checked(name, array, fixed_rows or rows)[:rows] for name, array in outputs.items()})
-    return join(pieces)
+def _run_piece(run: Run, inputs: Tensors, sizes: BatchSizes) -> Tensors:
+    rows = rows_of(inputs)
+    size = sizes.padded(rows)
+    outputs = run(_padded(inputs, size - rows) if size > rows else inputs)
+    return {name: _checked(name, array, size)[:rows] for name, array in outputs.items()}
+
+
+def pieces(inputs: Tensors, max_rows: int) -> list[Tensors]:
+    """Cut into pieces of at most so many rows; views, not copies."""
+    rows = rows_of(inputs)
+    if rows <= max_rows:
+        return [inputs]
+    return [
+        {name: array[start : start + max_rows] for name, array in inputs.items()} for start in range(0, rows, max_rows)
+    ]
 
 
 def join(items: Sequence[Tensors]) -> Tensors:

@@ -11,12 +11,10 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
-from deployments.answer import Answer, Outcome
+from deployments.messages import Description, ImageRequest, Reply, Requests
 from models.errors import UNEXPECTED, ModelUnavailable, Overloaded, PayloadTooLarge, TiltyardError
-from models.manifest import Manifest
 from models.policy import application_name
 from models.preprocessing import Preprocessing
-from models.signature import Tensors
 
 logger = logging.getLogger("ray.serve")
 
@@ -31,17 +29,17 @@ class ModelServerHandles:
     def __init__(self) -> None:
         self._handles: dict[str, DeploymentHandle] = {}
 
-    async def predict(self, model: str, version: int, inputs: Tensors) -> Answer:
-        """Run rows through a version. Raises a TiltyardError."""
-        handle = await self._handle(model, version)
-        answer: Answer = await call(lambda: handle.predict.remote(inputs))
-        return answer
-
-    async def describe(self, model: str, version: int) -> Manifest:
+    async def describe(self, model: str, version: int) -> Description:
         """Ask a replica what it runs. Raises a TiltyardError; waits while there is no replica."""
         handle = await self._handle(model, version)
-        manifest: Manifest = await call(handle.describe.remote)
-        return manifest
+        description: Description = await call(handle.describe.remote)
+        return description
+
+    async def predict(self, model: str, version: int, requests: Requests) -> Reply:
+        """Have a version answer. Raises a TiltyardError."""
+        handle = await self._handle(model, version)
+        reply: Reply = await call(lambda: handle.predict.remote(requests))
+        return reply
 
     async def _handle(self, model: str, version: int) -> DeploymentHandle:
         name = application_name(model, version)
@@ -65,13 +63,18 @@ class PreprocessorHandle:
         return name
 
     async def predict(
-        self, images: Sequence[bytes], preprocessing: Preprocessing, input_name: str, model: str, version: int
-    ) -> list[Outcome]:
-        """Decode and infer; outcomes in order. Raises a TiltyardError."""
-        outcomes: list[Outcome] = await call(
-            lambda: self._handle.predict.remote(images, preprocessing, input_name, model, version)
+        self,
+        requests: Sequence[ImageRequest],
+        preprocessing: Preprocessing,
+        input_name: str,
+        model: str,
+        version: int,
+    ) -> Reply:
+        """Decode, and have a version answer. Raises a TiltyardError."""
+        reply: Reply = await call(
+            lambda: self._handle.predict.remote(requests, preprocessing, input_name, model, version)
         )
-        return outcomes
+        return reply
 
 
 async def call(send: Callable[[], DeploymentResponse]) -> Any:

@@ -1,32 +1,20 @@
-"""The autoscaled model replica: one backend behind `@serve.batch`."""
+"""The autoscaled model replica: one version behind `@serve.batch`."""
 
 import asyncio
-import logging
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import ray
 from pydantic import BaseModel
 from ray import serve
 
-from deployments.answer import Answer, Timing
-from deployments.batching import run_batch
-from deployments.settings import MAX_CONCURRENT_BATCHES, Batching, VersionSettings
-from models.errors import ModelFailed
-from models.manifest import Manifest
-from models.signature import Tensors
+from deployments.inference import Inference
+from deployments.messages import Capacity, Description, Outcome, Reply, Requests
+from deployments.settings import Batching, VersionSettings
 from models.store import Store
 from models.version import load_version
 
-logger = logging.getLogger("ray.serve")
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    inputs: Tensors
-    arrived: float
+MAX_MERGES = 64
+"""`@serve.batch` never holds a batch back: batches that it has closed meet again where a thread becomes free."""
 
 
 class ModelServer:
@@ -36,62 +24,41 @@ class ModelServer:
 
     def __init__(self, settings: VersionSettings) -> None:
         threads = settings.threads or max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
-        self._name = f"{settings.model} version {settings.version}"
-        self._loaded = load_version(Store(settings.store), settings.model, settings.version, threads, settings.artifact)
-        self._signature = self._loaded.backend.signature
-        self._executor: ThreadPoolExecutor | None = None
+        name = f"{settings.model} version {settings.version}"
+        loaded = load_version(Store(settings.store), settings.model, settings.version, threads, settings.artifact)
+        self._manifest = loaded.manifest
+        self._decodes = settings.preprocessing == "inline"
+        self._replica = serve.get_replica_context().replica_id.unique_id
+        self._inference = Inference(name, loaded.backend, loaded.manifest.preprocessing)
         self._apply(Batching())
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Apply new batching without a restart."""
         self._apply(Batching.model_validate(user_config))
 
-    def describe(self) -> Manifest:
+    def describe(self) -> Description:
         """What this replica runs; an answer says that it is ready."""
-        return self._loaded.manifest
+        return Description(self._manifest, self._capacity, self._decodes)
 
-    async def predict(self, inputs: Tensors) -> Answer:
-        """Run any number of rows. Raises InvalidTensor or ModelFailed."""
-        item = _Item(self._signature.check(inputs), time.perf_counter())
-        outcome: Answer | ModelFailed = await self._predict_batch(item)
-        if isinstance(outcome, ModelFailed):
-            raise outcome
-        return outcome
+    async def predict(self, requests: Requests) -> Reply:
+        """Answer the requests of one call, in their order. Raises Overloaded."""
+        outcomes: list[Outcome] | BaseException = await self._merge(requests)
+        if isinstance(outcomes, BaseException):
+            raise outcomes
+        return Reply(outcomes, self._capacity)
 
-    # The bound is on closed batches; how many of them run at once is the number of threads below, because
-    # @serve.batch can change its size and wait while it runs, but not this.
-    @serve.batch(max_concurrent_batches=MAX_CONCURRENT_BATCHES)  # type: ignore[untyped-decorator]
-    async def _predict_batch(self, items: list[_Item]) -> list[Answer | ModelFailed]:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, items)
-
-    def _run(self, items: list[_Item]) -> list[Answer | ModelFailed]:
-        started = time.perf_counter()
-        outcomes = run_batch(
-            self._run_backend,
-            [item.inputs for item in items],
-            self._batching.max_batch_size,
-            self._signature.batch_size,
-        )
-        compute_ms = (time.perf_counter() - started) * 1000
-        return [
-            outcome
-            if isinstance(outcome, ModelFailed)
-            else Answer(outcome, Timing(queue_ms=(started - item.arrived) * 1000, compute_ms=compute_ms))
-            for item, outcome in zip(items, outcomes, strict=True)
-        ]
-
-    def _run_backend(self, inputs: Tensors) -> Tensors:
-        try:
-            return self._loaded.backend.run(inputs)
-        except Exception as error:  # whatever a runtime raises, it must not take the rest of the batch with it
-            logger.exception("%s failed", self._name)
-            raise ModelFailed(f"{self._name} could not compute an answer") from error
+    @serve.batch(max_concurrent_batches=MAX_MERGES)  # type: ignore[untyped-decorator]
+    async def _merge(self, calls: list[Requests]) -> list[list[Outcome] | BaseException]:
+        """Take calls of several Routers together, those that come within the wait; an error is for its call alone."""
+        return await asyncio.gather(*map(self._inference.predict, calls), return_exceptions=True)
 
     def _apply(self, batching: Batching) -> None:
-        self._batching = batching
-        replaced, self._executor = self._executor, ThreadPoolExecutor(batching.max_concurrent_batches, "batch")
-        if replaced is not None:
-            replaced.shutdown(wait=False)  # what runs there already, or waits, still finishes
-        fixed_rows = self._signature.batch_size
-        self._predict_batch.set_max_batch_size(min(batching.max_batch_size, fixed_rows or batching.max_batch_size))
-        self._predict_batch.set_batch_wait_timeout_s(batching.batch_wait_timeout_s)
+        self._inference.apply(batching)
+        self._merge.set_max_batch_size(batching.max_batch_size)
+        self._merge.set_batch_wait_timeout_s(batching.batch_timeout_micros / 1_000_000)
+        self._capacity = Capacity(
+            self._replica,
+            calls=batching.num_batch_threads + 1,
+            max_rows=self._inference.sizes.max_rows,
+            max_waiting_rows=self._inference.max_waiting_rows,
+        )

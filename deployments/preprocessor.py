@@ -4,79 +4,104 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Protocol
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
-from deployments.answer import Answer, Outcome
-from deployments.batching import split
-from models.errors import ModelFailed, TiltyardError
+from deployments.batch_queue import MAX_CALL_BYTES
+from deployments.lane import ModelServers
+from deployments.messages import Answer, Capacity, ImageRequest, Reply, TensorRequest
+from models.errors import DeadlineExceeded, TiltyardError
 from models.preprocessing import Preprocessing, preprocess
-from models.signature import Tensors
 
 Pixels = npt.NDArray[np.uint8]
 
 
-class ModelServers(Protocol):
-    """Whatever runs a version on tensors."""
-
-    async def predict(self, model: str, version: int, inputs: Tensors) -> Answer:
-        """Run rows [rows, ...] through a version. Raises a TiltyardError."""
-
-
 class Preprocessor:
-    """Decodes images on threads of its own and hands the tensor to the version's ModelServer itself.
+    """Decodes images on threads of its own and hands the tensors to the version's ModelServer itself.
 
     So pixels travel once: what goes back to the Router is the model's answer.
     """
 
-    def __init__(self, model_servers: ModelServers, max_pixels: int, threads: int) -> None:
+    def __init__(self, model_servers: ModelServers, threads: int, replica: str = "") -> None:
         self._model_servers = model_servers
-        self._max_pixels = max_pixels
+        self._threads = threads
         self._executor = ThreadPoolExecutor(threads, "decode")
+        self._capacity = Capacity(replica, calls=threads + 1)
 
     async def describe(self) -> str:
         """Say that it is there."""
         return "preprocessor"
 
     async def predict(
-        self, images: Sequence[bytes], preprocessing: Preprocessing, input_name: str, model: str, version: int
-    ) -> list[Outcome]:
-        """Outcomes in the order of the images. A bad image fails alone; a model that fails, fails them all."""
-        started = time.perf_counter()
-        decoded = await self._decode(images, preprocessing)
-        preprocess_ms = (time.perf_counter() - started) * 1000
-        pixels = [pixel for pixel in decoded if not isinstance(pixel, TiltyardError)]
-        answered = iter(await self._infer(pixels, input_name, model, version, preprocess_ms))
-        return [pixel if isinstance(pixel, TiltyardError) else next(answered) for pixel in decoded]
-
-    async def _decode(self, images: Sequence[bytes], preprocessing: Preprocessing) -> list[Pixels | TiltyardError]:
-        loop = asyncio.get_running_loop()
-        return await asyncio.gather(
-            *(loop.run_in_executor(self._executor, self._decode_one, image, preprocessing) for image in images)
+        self,
+        requests: Sequence[ImageRequest],
+        preprocessing: Preprocessing,
+        input_name: str,
+        model: str,
+        version: int,
+    ) -> Reply:
+        """Outcomes in the order of the images. A bad image fails alone."""
+        started = time.monotonic()
+        decoded = await self._decode(requests, preprocessing, started)
+        now = time.monotonic()
+        tensors = [
+            TensorRequest({input_name: pixels[None]}, request.timeout_s - (now - started))
+            for request, pixels in zip(requests, decoded, strict=True)
+            if not isinstance(pixels, TiltyardError)
+        ]
+        replies = await asyncio.gather(*(self._infer(model, version, call) for call in calls(tensors)))
+        answers = chain.from_iterable(reply.outcomes for reply in replies)
+        outcomes = [pixels if isinstance(pixels, TiltyardError) else next(answers) for pixels in decoded]
+        for outcome in outcomes:
+            if isinstance(outcome, Answer):
+                outcome.timing.preprocess_ms = (now - started) * 1000
+        return Reply(
+            outcomes, next((reply.model_server for reply in replies if reply.model_server), None), self._capacity
         )
 
-    def _decode_one(self, image: bytes, preprocessing: Preprocessing) -> Pixels | TiltyardError:
+    async def _infer(self, model: str, version: int, requests: list[TensorRequest]) -> Reply:
+        """Ask the version; where the call as a whole fails, so does each request of it, but not the bad images."""
         try:
-            return preprocess(image, preprocessing, self._max_pixels)
+            return await self._model_servers.predict(model, version, requests)
+        except TiltyardError as error:
+            return Reply([error] * len(requests), None)
+
+    async def _decode(
+        self, requests: Sequence[ImageRequest], preprocessing: Preprocessing, started: float
+    ) -> list[Pixels | TiltyardError]:
+        """Decode on all threads, a share of the images on each."""
+
+        def decode(share: Sequence[ImageRequest]) -> list[Pixels | TiltyardError]:
+            return [self._decode_one(request, preprocessing, started) for request in share]
+
+        loop = asyncio.get_running_loop()
+        step = -(-len(requests) // self._threads)
+        shares = [requests[start : start + step] for start in range(0, len(requests), step)]
+        decoded = await asyncio.gather(*(loop.run_in_executor(self._executor, decode, share) for share in shares))
+        return list(chain.from_iterable(decoded))
+
+    def _decode_one(
+        self, request: ImageRequest, preprocessing: Preprocessing, started: float
+    ) -> Pixels | TiltyardError:
+        if time.monotonic() > started + request.timeout_s:
+            return DeadlineExceeded("the answer would come too late")
+        try:
+            return preprocess(request.image, preprocessing, request.max_pixels)
         except TiltyardError as error:
             return error
 
-    async def _infer(
-        self, pixels: list[Pixels], input_name: str, model: str, version: int, preprocess_ms: float
-    ) -> Sequence[Outcome]:
-        if not pixels:
-            return []
-        try:
-            answer = await self._model_servers.predict(model, version, {input_name: np.stack(pixels)})
-        except ModelFailed as error:
-            if len(pixels) == 1:
-                return [error]
-            alone = (self._infer([pixel], input_name, model, version, preprocess_ms) for pixel in pixels)
-            return [outcome for outcomes in await asyncio.gather(*alone) for outcome in outcomes]
-        except TiltyardError as error:
-            return [error] * len(pixels)
-        timing = replace(answer.timing, preprocess_ms=preprocess_ms)
-        return [Answer(outputs, timing) for outputs in split(answer.outputs, [1] * len(pixels))]
+
+def calls(requests: Sequence[TensorRequest]) -> list[list[TensorRequest]]:
+    """Requests in as few calls as the largest message allows."""
+    made: list[list[TensorRequest]] = []
+    size_bytes = MAX_CALL_BYTES
+    for request in requests:
+        size = sum(array.nbytes for array in request.inputs.values())
+        if size_bytes + size > MAX_CALL_BYTES:
+            made.append([])
+            size_bytes = 0
+        made[-1].append(request)
+        size_bytes += size
+    return made

@@ -7,10 +7,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from deployments import preprocessor
-from deployments.answer import Answer, Outcome
+from deployments.fleet import Fleet
+from deployments.lane import Lane, ModelServers, Preprocessors
+from deployments.messages import Answer, Outcome
 from deployments.settings import GatewaySettings
 from models.errors import (
     DeadlineExceeded,
@@ -25,7 +26,6 @@ from models.errors import (
 from models.json_tensors import read_instances
 from models.manifest import Manifest
 from models.policy import ModelPolicy, RoutingPolicy
-from models.preprocessing import Preprocessing
 
 logger = logging.getLogger("ray.serve")
 
@@ -36,25 +36,6 @@ FRESH_S = 2.0
 """Whoever answered anything so recently is ready; it is not asked again."""
 
 _PREPROCESSOR = "preprocessor"
-
-
-class ModelServers(preprocessor.ModelServers, Protocol):
-    """The live versions."""
-
-    async def describe(self, model: str, version: int) -> Manifest:
-        """What a version is. Raises a TiltyardError."""
-
-
-class Preprocessors(Protocol):
-    """Whatever turns images into tensors and has a version answer them."""
-
-    async def describe(self) -> str:
-        """Say that it is there. Raises a TiltyardError."""
-
-    async def predict(
-        self, images: Sequence[bytes], preprocessing: Preprocessing, input_name: str, model: str, version: int
-    ) -> list[Outcome]:
-        """Outcomes in the order of the images. Raises a TiltyardError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +70,8 @@ class Router:
         self._preprocessors = preprocessors
         self._model_servers = model_servers
         self._policy = RoutingPolicy()
-        self._manifests: dict[tuple[str, int], Manifest] = {}
+        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._preprocessor_fleet = Fleet()
         self._answered_at: dict[object, float] = {}
         self.requests = 0
 
@@ -97,18 +79,18 @@ class Router:
         """Obey a new policy from the next request on."""
         self._policy = policy
         live = {(model, version) for model, entry in policy.models.items() for version in entry.versions}
-        self._manifests = {key: manifest for key, manifest in self._manifests.items() if key in live}
+        self._lanes = {key: lane for key, lane in self._lanes.items() if key in live}
         self._answered_at = {who: at for who, at in self._answered_at.items() if who in live or who == _PREPROCESSOR}
 
     @asynccontextmanager
-    async def admitted(self) -> AsyncIterator[None]:
-        """Hold a place in the queue and a deadline. Raises Overloaded or DeadlineExceeded."""
+    async def admitted(self) -> AsyncIterator[float]:
+        """Hold a place, and give the deadline as time.monotonic(). Raises Overloaded or DeadlineExceeded."""
         if self.requests >= self.settings.max_concurrent_requests:
             raise Overloaded(f"{self.requests} requests are being answered already; try again shortly")
         self.requests += 1
         try:
             async with asyncio.timeout(self.settings.request_timeout_s):
-                yield
+                yield time.monotonic() + self.settings.request_timeout_s
         except TimeoutError:
             raise DeadlineExceeded(f"no answer within {self.settings.request_timeout_s:g} s") from None
         finally:
@@ -125,28 +107,29 @@ class Router:
         chosen = _draw(policy, random.random())
         return Variant(name, chosen, policy.variant(chosen))
 
-    async def predict_images(self, variant: Variant, images: Sequence[bytes]) -> tuple[Manifest, list[Outcome]]:
+    async def predict_images(
+        self, variant: Variant, images: Sequence[bytes], deadline: float
+    ) -> tuple[Manifest, list[Outcome]]:
         """Ask a variant about images. Raises a TiltyardError where none of them can be answered."""
-        manifest = await self._manifest(variant)
+        lane = self._lane(variant.key)
+        manifest = await lane.manifest()
         if manifest.preprocessing is None:
             raise InvalidRequest(
                 f"model {variant.model!r} takes tensors, not images; send them to /v1/models/{variant.model}:predict"
             )
-        outcomes = await self._preprocessors.predict(
-            images, manifest.preprocessing, manifest.signature.inputs[0].name, variant.model, variant.version
-        )
+        outcomes = await lane.predict_images(images, deadline)
         if any(isinstance(outcome, Answer) for outcome in outcomes):
             self._note_answer(variant.key, _PREPROCESSOR)
         return manifest, outcomes
 
-    async def predict_instances(self, variant: Variant, instances: Any) -> tuple[Manifest, Answer]:
+    async def predict_instances(self, variant: Variant, instances: Any, deadline: float) -> tuple[Manifest, Answer]:
         """Ask a variant about JSON instances in TensorFlow Serving's row format. Raises a TiltyardError."""
-        manifest = await self._manifest(variant)
+        lane = self._lane(variant.key)
+        manifest = await lane.manifest()
         limit = self.settings.max_instances_per_request
         if isinstance(instances, list) and len(instances) > limit:
             raise PayloadTooLarge(f"{len(instances)} instances; at most {limit} are taken at once")
-        inputs = read_instances(manifest.signature, instances)
-        answer = await self._model_servers.predict(variant.model, variant.version, inputs)
+        answer = await lane.predict(read_instances(manifest.signature, instances), deadline)
         self._note_answer(variant.key)
         return manifest, answer
 
@@ -165,27 +148,30 @@ class Router:
             raise ModelNotFound(f"no model {name!r}; there are: {live}" if name else "no model is served yet")
         return name, self._policy.models[name]
 
-    async def _manifest(self, variant: Variant) -> Manifest:
-        """What the variant is, asked once: versions do not change."""
-        if variant.key not in self._manifests:
-            self._manifests[variant.key] = await self._model_servers.describe(*variant.key)
-        return self._manifests[variant.key]
+    def _lane(self, key: tuple[str, int]) -> Lane:
+        if key not in self._lanes:
+            self._lanes[key] = Lane(
+                *key,
+                self._model_servers,
+                self._preprocessors,
+                self._preprocessor_fleet,
+                self.settings.max_image_pixels,
+            )
+        return self._lanes[key]
 
     async def _status(self, model: str, policy: ModelPolicy, version: int) -> Status:
         variant = Variant(model, version, policy.variant(version))
         ready = await self._is_ready(variant)
-        return Status(variant, policy.share(version), ready, self._manifests.get(variant.key))
+        description = self._lane(variant.key).description
+        return Status(variant, policy.share(version), ready, description.manifest if description else None)
 
     async def _is_ready(self, variant: Variant) -> bool:
         """Whether the version answers, and for images the Preprocessor before it too."""
-
-        async def describe_version() -> None:
-            self._manifests[variant.key] = await self._model_servers.describe(*variant.key)
-
-        if not await self._answers(variant.key, describe_version):
+        lane = self._lane(variant.key)
+        if not await self._answers(variant.key, lane.describe):
             return False
-        manifest = self._manifests.get(variant.key)
-        if manifest is None or manifest.preprocessing is None:
+        description = lane.description
+        if description is None or description.decodes or description.manifest.preprocessing is None:
             return True
         return await self._answers(_PREPROCESSOR, self._preprocessors.describe)
 

@@ -1,14 +1,13 @@
 """What serve_config.yaml may say: the settings of every builder and the user_config of every deployment."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from deployments.batching import BatchSizes
 from models.manifest import ArtifactKind
 from models.preprocessing import MAX_IMAGE_PIXELS
 from models.store import NAME
-
-MAX_CONCURRENT_BATCHES = 8
 
 
 class GatewaySettings(BaseModel):
@@ -33,7 +32,9 @@ class VersionSettings(BaseModel):
     """`args` of a version's application.
 
     `store` is absolute or relative to the project's root. `artifact` overrules the one chosen when publishing.
-    `threads` run one batch; by default as many as the replica's num_cpus, at least one.
+    `threads` run one batch; by default as many as the replica's num_cpus, at least one. `preprocessing` says who
+    decodes images: the Preprocessor (`actor`), or the replica itself (`inline`), which saves a call between
+    deployments and costs the model its threads.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,17 +44,39 @@ class VersionSettings(BaseModel):
     store: str = "models/store"
     artifact: ArtifactKind | None = None
     threads: Annotated[int, Field(ge=1)] | None = None
+    preprocessing: Literal["actor", "inline"] = "actor"
 
 
 class Batching(BaseModel):
-    """The ModelServer's user_config: changed while it runs, without a restart.
+    """The ModelServer's user_config, in TensorFlow Serving's names: changed while it runs, without a restart.
 
-    A batch closes at `max_batch_size` requests or `batch_wait_timeout_s` after its first one;
-    `max_concurrent_batches` of them run at once on one replica.
+    A thread that becomes free takes what waits, up to `max_batch_size` rows; `num_batch_threads` batches run at once
+    on one replica. While one is free nothing waits, unless `batch_timeout_micros` asks it to wait for company. More
+    than `max_enqueued_batches` batches per replica do not wait: they are refused. Where `allowed_batch_sizes` are
+    given, a batch is padded up to one of them.
+
+    Source: https://www.tensorflow.org/tfx/serving/serving_config#batching_configuration
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_batch_size: Annotated[int, Field(ge=1, le=1024)] = 32
-    batch_wait_timeout_s: Annotated[float, Field(ge=0, le=1)] = 0.001
-    max_concurrent_batches: Annotated[int, Field(ge=1, le=MAX_CONCURRENT_BATCHES)] = 1
+    batch_timeout_micros: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    max_enqueued_batches: Annotated[int, Field(ge=1, le=4096)] = 8
+    num_batch_threads: Annotated[int, Field(ge=1, le=64)] = 1
+    allowed_batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = ()
+
+    @model_validator(mode="after")
+    def _sizes_rise_to_the_largest(self) -> "Batching":
+        sizes = self.allowed_batch_sizes
+        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != self.max_batch_size):
+            raise ValueError(
+                f"allowed_batch_sizes {list(sizes)} must rise, and end with max_batch_size {self.max_batch_size}"
+            )
+        return self
+
+    def sizes(self, fixed: int | None) -> BatchSizes:
+        """The sizes of batches, for a model that was exported for a fixed one or for any."""
+        if fixed is not None:
+            return BatchSizes(fixed, (fixed,))
+        return BatchSizes(self.max_batch_size, self.allowed_batch_sizes)

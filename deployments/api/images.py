@@ -8,11 +8,12 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.answer import Answer, Outcome
 from deployments.api.body import content_type, decode_base64, read_json
 from deployments.api.request_id import request_id
 from deployments.api.responses import FAILURES, ErrorBody, json_response
 from deployments.errors import error_body
+from deployments.lane import answered
+from deployments.messages import Answer, Outcome
 from deployments.router import Router, Variant
 from models.classification import classify
 from models.errors import EmptyBody, InvalidJSON, InvalidRequest, TiltyardError, UnsupportedMediaType
@@ -97,11 +98,11 @@ async def predict_with_model(request: Request, name: str, version: Version = Non
 
 async def _predict(request: Request, name: str | None, version: int | None) -> Response:
     router: Router = request.app.state.router
-    async with router.admitted():
+    async with router.admitted() as deadline:
         variant = router.choose(name, version)
         images, is_single = await read_images(request, router.settings.max_images_per_request)
         readable = [image for image in images if isinstance(image, bytes)]
-        manifest, outcomes = await router.predict_images(variant, readable)
+        manifest, outcomes = await router.predict_images(variant, readable, deadline)
     pending = iter(outcomes)
     outcomes = [next(pending) if isinstance(image, bytes) else image for image in images]
     common = _common(variant, request)
@@ -179,13 +180,6 @@ def _many(outcomes: list[Outcome], manifest: Manifest, common: dict[str, Any]) -
         except TiltyardError as error:
             items.append({"error": error_body(error)})
     return json_response({"predictions": items}, timing)
-
-
-def answered(outcome: Outcome) -> Answer:
-    """The answer, or raise why there is none."""
-    if isinstance(outcome, TiltyardError):
-        raise outcome
-    return outcome
 
 
 def prediction(answer: Answer, manifest: Manifest) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """How answers are written: JSON with the phases of the request beside it, and the one shape of every error."""
 
+import time
 from typing import Any
 
 import orjson
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from deployments.answer import Timing
+from deployments.messages import Timing
 
 
 class ErrorBody(BaseModel):
@@ -31,19 +32,19 @@ FAILURES: dict[int | str, dict[str, Any]] = {
 
 def json_response(content: Any, timing: Timing | None = None) -> Response:
     """Encode, with the phases of the request in Server-Timing."""
+    started = time.perf_counter()
     body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY, default=_listed)
-    return Response(body, headers=_server_timing(timing), media_type="application/json")
+    encode_ms = (time.perf_counter() - started) * 1000
+    return Response(body, headers=_server_timing(timing, encode_ms), media_type="application/json")
 
 
-def _server_timing(timing: Timing | None) -> dict[str, str]:
+def _server_timing(timing: Timing | None, encode_ms: float) -> dict[str, str]:
     if timing is None:
         return {}
-    phases = (
-        ("preprocess", timing.preprocess_ms),
-        ("queue", timing.queue_ms),
-        ("compute", timing.compute_ms),
-    )
-    return {"server-timing": ", ".join(f"{name};dur={milliseconds:.3f}" for name, milliseconds in phases)}
+    return {
+        "server-timing": f"queue;dur={timing.queue_ms:.3f}, preprocess;dur={timing.preprocess_ms:.3f}, "
+        f"batch;dur={timing.batch_ms:.3f}, compute;dur={timing.compute_ms:.3f}, encode;dur={encode_ms:.3f}"
+    }
 
 
 def _listed(value: Any) -> Any:

@@ -67,10 +67,10 @@ async def predict_with_version(request: Request, name: str, version: int) -> Res
 
 async def _predict(request: Request, name: str, version: int | None) -> Response:
     router: Router = request.app.state.router
-    async with router.admitted():
+    async with router.admitted() as deadline:
         variant = router.choose(name, version)
         instances = read_instances(await read_json(request))
-        _, answer = await router.predict_instances(variant, instances)
+        _, answer = await router.predict_instances(variant, instances, deadline)
     return json_response({"predictions": rows(answer.outputs)}, answer.timing)
 
 

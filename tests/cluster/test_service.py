@@ -118,7 +118,7 @@ def test_batching_changes_without_a_restart(running: Running, held_out: digits.S
     config = ServeConfig.read(running.config)
     changed = config.copy()
     entry = next(app for app in changed.data["applications"] if app["name"] == "digits-v1")
-    entry["deployments"][0]["user_config"].update(max_batch_size=4, batch_wait_timeout_s=0.3, max_concurrent_batches=2)
+    entry["deployments"][0]["user_config"].update(max_batch_size=4, batch_timeout_micros=300_000, num_batch_threads=2)
     running.service.apply(changed.plain())
     try:
         deadline = time.monotonic() + 30

@@ -8,18 +8,16 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from deployments.answer import Answer, Timing
 from deployments.api import create_api
-from deployments.batching import run_batch
+from deployments.inference import Inference
+from deployments.messages import Capacity, Description, Reply, Requests
 from deployments.preprocessor import Preprocessor
 from deployments.router import Router
 from deployments.settings import GatewaySettings
 from jobs import digits
-from models.errors import ModelFailed, ModelUnavailable
-from models.manifest import Manifest
+from models.errors import ModelUnavailable
 from models.policy import RoutingPolicy
 from models.preprocessing import Preprocessing
-from models.signature import Tensors
 from models.store import Store
 from models.version import LoadedVersion
 from tests.tiny import affine, brightness, floats, identity, lookup, not_a_number, put, two_inputs
@@ -38,6 +36,7 @@ POLICY = RoutingPolicy.model_validate(
         },
     }
 )
+CAPACITY = Capacity("here", calls=2, max_rows=32, max_waiting_rows=256)
 IMAGE = np.zeros((1, 8, 16, 3), np.uint8)
 
 
@@ -45,18 +44,18 @@ class LocalModelServers:
     """Live versions in this process."""
 
     def __init__(self, versions: Sequence[LoadedVersion]) -> None:
+        self._inferences: dict[tuple[str, int], Inference] = {}
+        self.decodes = False
         self.versions = {(v.manifest.model, v.manifest.version): v for v in versions}
 
-    async def predict(self, model: str, version: int, inputs: Tensors) -> Answer:
+    async def predict(self, model: str, version: int, requests: Requests) -> Reply:
         loaded = self._find(model, version)
-        checked = loaded.backend.signature.check(inputs)
-        outcome = run_batch(loaded.backend.run, [checked], 32)[0]
-        if isinstance(outcome, ModelFailed):
-            raise outcome
-        return Answer(outcome, Timing(compute_ms=1.0))
+        if (model, version) not in self._inferences:
+            self._inferences[model, version] = Inference(model, loaded.backend, loaded.manifest.preprocessing)
+        return Reply(await self._inferences[model, version].predict(requests), CAPACITY)
 
-    async def describe(self, model: str, version: int) -> Manifest:
-        return self._find(model, version).manifest
+    async def describe(self, model: str, version: int) -> Description:
+        return Description(self._find(model, version).manifest, CAPACITY, self.decodes)
 
     def _find(self, model: str, version: int) -> LoadedVersion:
         if (model, version) not in self.versions:
@@ -124,7 +123,7 @@ def settings() -> GatewaySettings:
 @pytest.fixture
 def router(model_servers: LocalModelServers, settings: GatewaySettings) -> Router:
     """The real Router."""
-    made = Router(settings, Preprocessor(model_servers, settings.max_image_pixels, 2), model_servers)
+    made = Router(settings, Preprocessor(model_servers, 2), model_servers)
     made.reconfigure(POLICY)
     return made
 

@@ -6,8 +6,8 @@ import httpx2 as httpx
 import pytest
 from starlette.testclient import TestClient
 
-from deployments.answer import Outcome
 from deployments.api import create_api
+from deployments.messages import ImageRequest, Reply
 from deployments.router import Router
 from deployments.settings import GatewaySettings
 from models.errors import ModelUnavailable
@@ -23,8 +23,13 @@ class Stuck:
         return "here"
 
     async def predict(
-        self, images: Sequence[bytes], preprocessing: Preprocessing, input_name: str, model: str, version: int
-    ) -> list[Outcome]:
+        self,
+        requests: Sequence[ImageRequest],
+        preprocessing: Preprocessing,
+        input_name: str,
+        model: str,
+        version: int,
+    ) -> Reply:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -33,8 +38,13 @@ class Faulty(Stuck):
     """A Preprocessor with a bug."""
 
     async def predict(
-        self, images: Sequence[bytes], preprocessing: Preprocessing, input_name: str, model: str, version: int
-    ) -> list[Outcome]:
+        self,
+        requests: Sequence[ImageRequest],
+        preprocessing: Preprocessing,
+        input_name: str,
+        model: str,
+        version: int,
+    ) -> Reply:
         raise ZeroDivisionError(f"in {shutil.__file__}")
 
 

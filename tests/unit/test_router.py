@@ -1,22 +1,30 @@
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 
-from deployments.answer import Answer, Outcome, Timing
+from deployments.messages import Answer, Capacity, Description, ImageRequest, Reply, Requests, TensorRequest, Timing
 from deployments.router import Router
 from deployments.settings import GatewaySettings
 from models.errors import DeadlineExceeded, InvalidRequest, ModelNotFound, ModelUnavailable, Overloaded, VersionNotFound
 from models.manifest import Artifact, Manifest
 from models.policy import RoutingPolicy
 from models.preprocessing import Preprocessing
-from models.signature import Signature, Tensors, TensorSpec
+from models.signature import Signature, TensorSpec
 from tests.tiny import floats
 
 POLICY = RoutingPolicy.model_validate({"models": {"digits": {"champion": 1, "challengers": {2: 0.25}}}})
 SPEC = TensorSpec(name="x", dtype="float32", shape=(None, 1))
+
+
+CAPACITY = Capacity("here", calls=2, max_rows=32, max_waiting_rows=256)
+
+
+def soon() -> float:
+    return time.monotonic() + 10
 
 
 def manifest(model: str, version: int) -> Manifest:
@@ -37,14 +45,15 @@ class Versions:
         self.descriptions = 0
         self.down: set[int] = set()
 
-    async def predict(self, model: str, version: int, inputs: Tensors) -> Answer:
-        return Answer(inputs, Timing())
+    async def predict(self, model: str, version: int, requests: Requests) -> Reply:
+        inputs = [request.inputs for request in requests if isinstance(request, TensorRequest)]
+        return Reply([Answer(each, Timing()) for each in inputs], CAPACITY)
 
-    async def describe(self, model: str, version: int) -> Manifest:
+    async def describe(self, model: str, version: int) -> Description:
         self.descriptions += 1
         if version in self.down:
             raise ModelUnavailable(f"{model} version {version} is not running")
-        return manifest(model, version)
+        return Description(manifest(model, version), CAPACITY)
 
 
 class NoImages:
@@ -54,8 +63,13 @@ class NoImages:
         return "here"
 
     async def predict(
-        self, images: Sequence[bytes], preprocessing: Preprocessing, input_name: str, model: str, version: int
-    ) -> list[Outcome]:
+        self,
+        requests: Sequence[ImageRequest],
+        preprocessing: Preprocessing,
+        input_name: str,
+        model: str,
+        version: int,
+    ) -> Reply:
         raise AssertionError
 
 
@@ -125,7 +139,7 @@ def test_versions_describe_themselves_once() -> None:
 
     async def ask() -> None:
         for _ in range(3):
-            _, answer = await chosen.predict_instances(chosen.choose("digits", 1), [[1]])
+            _, answer = await chosen.predict_instances(chosen.choose("digits", 1), [[1]], soon())
             assert answer.outputs["x"].tolist() == [[1]]
 
     asyncio.run(ask())
@@ -135,7 +149,7 @@ def test_versions_describe_themselves_once() -> None:
 def test_images_are_not_for_models_that_take_tensors() -> None:
     chosen = router()
     with pytest.raises(InvalidRequest, match="takes tensors, not images; send them to /v1/models/digits:predict"):
-        asyncio.run(chosen.predict_images(chosen.choose(), [b""]))
+        asyncio.run(chosen.predict_images(chosen.choose(), [b""], soon()))
 
 
 def test_status_tells_who_cannot_answer() -> None:
@@ -150,8 +164,8 @@ def test_a_version_that_just_answered_is_not_asked_whether_it_is_there() -> None
     chosen = router(versions)
 
     async def ask() -> None:
-        await chosen.predict_instances(chosen.choose("digits", 1), floats([[1]]).tolist())
-        await chosen.predict_instances(chosen.choose("digits", 2), floats([[1]]).tolist())
+        await chosen.predict_instances(chosen.choose("digits", 1), floats([[1]]).tolist(), soon())
+        await chosen.predict_instances(chosen.choose("digits", 2), floats([[1]]).tolist(), soon())
         asked = versions.descriptions
         assert all(status.ready for status in await chosen.status("digits"))
         assert versions.descriptions == asked

@@ -1,0 +1,167 @@
+"""A version's lane through the Router: its requests become few calls, and wait for no other version's."""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from deployments.batch_queue import BatchQueue, Entry, Limits
+from deployments.batching import join, pieces, rows_of, size_of
+from deployments.fleet import Fleet
+from deployments.messages import Answer, Description, ImageRequest, Outcome, Reply, Requests, TensorRequest, Timing
+from models.errors import ModelUnavailable, Overloaded, TiltyardError
+from models.manifest import Manifest
+from models.preprocessing import Preprocessing
+from models.signature import Tensors
+
+
+class ModelServers(Protocol):
+    """The live versions."""
+
+    async def describe(self, model: str, version: int) -> Description:
+        """What a version is. Raises a TiltyardError."""
+
+    async def predict(self, model: str, version: int, requests: Requests) -> Reply:
+        """Have a version answer; images only where its description says that it decodes. Raises a TiltyardError."""
+
+
+class Preprocessors(Protocol):
+    """Whatever turns images into tensors and has a version answer them."""
+
+    async def describe(self) -> str:
+        """Say that it is there. Raises a TiltyardError."""
+
+    async def predict(
+        self,
+        requests: Sequence[ImageRequest],
+        preprocessing: Preprocessing,
+        input_name: str,
+        model: str,
+        version: int,
+    ) -> Reply:
+        """Decode, and have a version answer. Raises a TiltyardError."""
+
+
+Pending = tuple[Any, float]
+"""Tensors or an encoded image, and the time.monotonic() by which the answer is wanted."""
+
+
+class Lane:
+    """The queues of one version: one of tensors, one of images, each with as many calls in flight as pays."""
+
+    def __init__(
+        self,
+        model: str,
+        version: int,
+        model_servers: ModelServers,
+        preprocessors: Preprocessors,
+        preprocessor_fleet: Fleet,
+        max_pixels: int,
+    ) -> None:
+        self._model = model
+        self._version = version
+        self._model_servers = model_servers
+        self._preprocessors = preprocessors
+        self._preprocessor_fleet = preprocessor_fleet
+        self._max_pixels = max_pixels
+        self._fleet = Fleet()
+        limits = Limits(workers=1, max_rows=1, max_waiting_rows=0)
+        self._tensors: BatchQueue[Pending, Outcome] = BatchQueue(self._send_tensors, limits)
+        self._images: BatchQueue[Pending, Outcome] = BatchQueue(self._send_images, limits)
+        self.description: Description | None = None
+
+    async def describe(self) -> Description:
+        """Ask the version what it is, and what it has room for. Raises a TiltyardError."""
+        self.description = await self._model_servers.describe(self._model, self._version)
+        self._fleet.note(self.description.capacity)
+        self._adjust()
+        return self.description
+
+    async def manifest(self) -> Manifest:
+        """What the version is, asked once: versions do not change. Raises a TiltyardError."""
+        return (self.description or await self.describe()).manifest
+
+    async def predict(self, inputs: Tensors, deadline: float) -> Answer:
+        """Answer rows [rows, ...]; more than a batch may have go in pieces. Raises a TiltyardError."""
+        outcomes = await _gathered(
+            [
+                self._tensors.submit((piece, deadline), rows_of(piece), size_of(piece))
+                for piece in pieces(inputs, self._fleet.max_rows)
+            ]
+        )
+        answers = [answered(outcome) for outcome in outcomes]
+        if len(answers) == 1:
+            return answers[0]
+        timing = Timing.longest([answer.timing for answer in answers])
+        return Answer(join([answer.outputs for answer in answers]), timing)
+
+    async def predict_images(self, images: Sequence[bytes], deadline: float) -> list[Outcome]:
+        """Outcomes in the order of the images: a bad one fails alone. Raises a TiltyardError where nobody answers."""
+        outcomes = await _gathered([self._images.submit((image, deadline), 1, len(image)) for image in images])
+        if outcomes and all(isinstance(outcome, Overloaded | ModelUnavailable) for outcome in outcomes):
+            answered(outcomes[0])
+        return outcomes
+
+    async def _send_tensors(self, entries: list[Entry[Pending, Outcome]]) -> list[Outcome]:
+        now = time.monotonic()
+        requests = [TensorRequest(inputs, deadline - now) for inputs, deadline in (entry.item for entry in entries)]
+        return self._noted(await self._model_servers.predict(self._model, self._version, requests), entries)
+
+    async def _send_images(self, entries: list[Entry[Pending, Outcome]]) -> list[Outcome]:
+        now = time.monotonic()
+        requests = [
+            ImageRequest(image, deadline - now, self._max_pixels)
+            for image, deadline in (entry.item for entry in entries)
+        ]
+        return self._noted(await self._send_to_decoder(requests), entries)
+
+    async def _send_to_decoder(self, requests: list[ImageRequest]) -> Reply:
+        description = self.description or await self.describe()
+        if description.decodes:
+            return await self._model_servers.predict(self._model, self._version, requests)
+        preprocessing = description.manifest.preprocessing
+        assert preprocessing is not None
+        input_name = description.manifest.signature.inputs[0].name
+        return await self._preprocessors.predict(requests, preprocessing, input_name, self._model, self._version)
+
+    def _noted(self, reply: Reply, entries: list[Entry[Pending, Outcome]]) -> list[Outcome]:
+        """The outcomes, with the time that each waited here."""
+        if reply.model_server is not None:
+            self._fleet.note(reply.model_server)
+        if reply.preprocessor is not None:
+            self._preprocessor_fleet.note(reply.preprocessor)
+        self._adjust()
+        for outcome, entry in zip(reply.outcomes, entries, strict=True):
+            if isinstance(outcome, Answer):
+                outcome.timing.queue_ms = entry.waited_ms
+        return reply.outcomes
+
+    def _adjust(self) -> None:
+        """Let in flight what the replicas have room for; images wait for a decoder or a model."""
+        limits = Limits(self._fleet.calls, self._fleet.max_rows, self._fleet.max_waiting_rows)
+        self._tensors.limits = limits
+        decodes = self.description is not None and self.description.decodes
+        ahead = 0 if decodes else self._preprocessor_fleet.calls
+        self._images.limits = replace(limits, workers=limits.workers + ahead)
+
+
+def answered(outcome: Outcome) -> Answer:
+    """The answer, or raise why there is none."""
+    if isinstance(outcome, TiltyardError):
+        raise outcome
+    return outcome
+
+
+async def _gathered(submitted: Sequence[Coroutine[Any, Any, Outcome]]) -> list[Outcome]:
+    """Outcomes in order, with a refusal or a failed call as the outcome of those it befell."""
+    if len(submitted) == 1:
+        return [await _outcome(submitted[0])]
+    return await asyncio.gather(*map(_outcome, submitted))
+
+
+async def _outcome(submitted: Coroutine[Any, Any, Outcome]) -> Outcome:
+    try:
+        return await submitted
+    except TiltyardError as error:
+        return error

@@ -1,0 +1,101 @@
+"""What travels between deployments.
+
+A call carries many requests, because a call between deployments costs several times what the whole front door does;
+its reply carries the outcome of each, and what the replica that answered has room for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from models.errors import TiltyardError
+from models.manifest import Manifest
+from models.signature import Tensors
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRequest:
+    """Rows [rows, ...] by input name, and the seconds left to answer them when this was sent."""
+
+    inputs: Tensors
+    timeout_s: float
+
+    @property
+    def rows(self) -> int:
+        """Rows that it adds to a batch."""
+        return len(next(iter(self.inputs.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """One encoded image, the most pixels it may have, and the seconds left to answer it when this was sent."""
+
+    image: bytes
+    timeout_s: float
+    max_pixels: int
+
+    @property
+    def rows(self) -> int:
+        """Rows that it adds to a batch."""
+        return 1
+
+
+Requests = Sequence[TensorRequest] | Sequence[ImageRequest]
+"""What one call carries."""
+
+
+@dataclass(slots=True)
+class Timing:
+    """Milliseconds: waiting in the Router, decoding, waiting in the replica for its batch, the batch in the model.
+
+    Whoever knows a phase fills it in on the way back.
+    """
+
+    queue_ms: float = 0.0
+    preprocess_ms: float = 0.0
+    batch_ms: float = 0.0
+    compute_ms: float = 0.0
+
+    @classmethod
+    def longest(cls, timings: Sequence["Timing"]) -> "Timing":
+        """Phase by phase, of pieces that were answered side by side."""
+        return cls(*(max(getattr(timing, phase.name) for timing in timings) for phase in fields(cls)))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A model's outputs by name, [rows, ...] each."""
+
+    outputs: Tensors
+    timing: Timing
+
+
+Outcome = Answer | TiltyardError
+"""What came of one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What one replica has room for: calls at a time, rows in a batch, rows that may wait for it."""
+
+    replica: str
+    calls: int
+    max_rows: int = 1
+    max_waiting_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The outcomes of a call in the order of its requests. `preprocessor` is set where images went through one."""
+
+    outcomes: list[Outcome]
+    model_server: Capacity | None
+    preprocessor: Capacity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a ModelServer runs, and what it has room for. `decodes`: it takes encoded images too."""
+
+    manifest: Manifest
+    capacity: Capacity
+    decodes: bool = False

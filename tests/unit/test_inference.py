@@ -1,0 +1,188 @@
+"""What a ModelServer does with its calls, with backends of known cost and real tiny models."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deployments.inference import Inference
+from deployments.messages import Answer, ImageRequest, Outcome, TensorRequest
+from deployments.settings import Batching
+from models.errors import DeadlineExceeded, InvalidImage, InvalidTensor, ModelFailed, Overloaded, TiltyardError
+from models.preprocessing import Preprocessing
+from models.signature import Signature, Tensors, TensorSpec
+from tests.tiny import floats, image_bytes
+
+T = TypeVar("T")
+X = TensorSpec(name="x", dtype="float32", shape=(None, 1))
+
+
+class Doubler:
+    """A backend that takes a while, whatever the size of the batch, and fails on negative numbers."""
+
+    def __init__(self, cost_s: float = 0.0, rows: int | None = None) -> None:
+        spec = X.model_copy(update={"shape": (rows, 1)})
+        self.signature = Signature(inputs=(spec,), outputs=(spec,))
+        self.cost_s = cost_s
+        self.batches: list[int] = []
+        self.at_once = self.most_at_once = 0
+        self._lock = threading.Lock()
+
+    def run(self, inputs: Tensors) -> Tensors:
+        with self._lock:
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        self.batches.append(len(inputs["x"]))
+        time.sleep(self.cost_s)
+        with self._lock:
+            self.at_once -= 1
+        if (inputs["x"] < 0).any():
+            raise ModelFailed("negative")
+        return {"x": inputs["x"] * 2}
+
+
+def request(*values: float, timeout_s: float = 10) -> TensorRequest:
+    return TensorRequest({"x": floats(values).reshape(-1, 1)}, timeout_s)
+
+
+def values(outcomes: list[Outcome]) -> list[Any]:
+    return [o.outputs["x"].ravel().tolist() if isinstance(o, Answer) else type(o) for o in outcomes]
+
+
+def inference(backend: Doubler, **batching: Any) -> Inference:
+    made = Inference("doubler", backend)
+    made.apply(Batching.model_validate(batching))
+    return made
+
+
+def run(scenario: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(scenario)
+
+
+def test_a_bad_a_late_and_a_failing_request_leave_the_others_unharmed() -> None:
+    wrong = TensorRequest({"y": floats([[1]])}, 10)
+    call = [request(1), wrong, request(2, timeout_s=-1), request(-1), request(3, 4)]
+    outcomes = run(inference(Doubler()).predict(call))
+    assert values(outcomes) == [[2], InvalidTensor, DeadlineExceeded, ModelFailed, [6, 8]]
+
+
+def test_a_request_that_grows_late_while_it_waits_is_not_run() -> None:
+    backend = Doubler(0.1)
+
+    async def scenario() -> list[list[Outcome]]:
+        made = inference(backend)
+        first = asyncio.create_task(made.predict([request(1)]))
+        await asyncio.sleep(0.02)
+        later = made.predict([request(2, timeout_s=0.05)]), made.predict([request(3)])
+        return list(await asyncio.gather(first, *later))
+
+    assert [values(outcomes) for outcomes in run(scenario())] == [[[2]], [DeadlineExceeded], [[6]]]
+    assert backend.batches == [1, 1]
+
+
+def test_calls_that_wait_meet_in_the_next_batch() -> None:
+    backend = Doubler(0.05)
+
+    async def scenario() -> None:
+        made = inference(backend)
+        first = asyncio.create_task(made.predict([request(0)]))
+        await asyncio.sleep(0.02)
+        calls = [[request(i), request(i + 0.5)] for i in range(1, 6)]
+        answers = await asyncio.gather(*(made.predict(call) for call in calls))
+        assert [values(answer) for answer in answers] == [[[2.0 * i], [2.0 * i + 1]] for i in range(1, 6)]
+        await first
+
+    run(scenario())
+    assert backend.batches == [1, 10]
+
+
+def test_no_batch_is_larger_than_the_maximum_and_large_requests_are_split_and_joined() -> None:
+    backend = Doubler()
+    outcomes = run(inference(backend, max_batch_size=4).predict([request(*range(9)), request(9)]))
+    assert values(outcomes) == [[2 * i for i in range(9)], [18]]
+    assert max(backend.batches) <= 4
+
+
+def test_batches_are_padded_to_an_allowed_size() -> None:
+    backend = Doubler()
+    made = inference(backend, max_batch_size=8, allowed_batch_sizes=[2, 8])
+    assert values(run(made.predict([request(1)]))) == [[2]]
+    assert values(run(made.predict([request(1, 2, 3)]))) == [[2, 4, 6]]
+    assert backend.batches == [2, 8]
+
+
+def test_a_model_of_fixed_size_gets_that_size() -> None:
+    backend = Doubler(rows=3)
+    assert values(run(inference(backend).predict([request(1)]))) == [[2]]
+    assert backend.batches == [3]
+
+
+def test_as_many_batches_run_at_once_as_there_are_threads() -> None:
+    backend = Doubler(0.05)
+
+    async def scenario(made: Inference) -> None:
+        await asyncio.gather(*(made.predict([request(i)]) for i in range(4)))
+
+    run(scenario(inference(backend, num_batch_threads=2, max_batch_size=1)))
+    assert backend.most_at_once == 2
+
+
+def test_more_than_may_wait_is_refused() -> None:
+    async def scenario() -> list[Any]:
+        made = inference(Doubler(0.05), max_batch_size=2, max_enqueued_batches=1)
+        first = asyncio.create_task(made.predict([request(0)]))
+        await asyncio.sleep(0.02)
+        rest = await asyncio.gather(*(made.predict([request(i)]) for i in range(1, 5)), return_exceptions=True)
+        return [await first, *rest]
+
+    outcomes = run(scenario())
+    assert [type(o) for o in outcomes if isinstance(o, TiltyardError)] == [Overloaded, Overloaded]
+
+
+def test_answers_tell_where_their_time_went() -> None:
+    async def scenario() -> list[Outcome]:
+        made = inference(Doubler(0.05))
+        first = asyncio.create_task(made.predict([request(0)]))
+        await asyncio.sleep(0.02)
+        second = await made.predict([request(1)])
+        return [*await first, *second]
+
+    first, second = run(scenario())
+    assert isinstance(first, Answer)
+    assert isinstance(second, Answer)
+    assert 45 < first.timing.compute_ms < 100
+    assert first.timing.batch_ms < 15
+    assert 15 < second.timing.batch_ms < 80, "it came while the first was running"
+
+
+def test_images_are_decoded_in_the_replica_where_it_is_told_to() -> None:
+    class Mean(Doubler):
+        def __init__(self) -> None:
+            super().__init__()
+            self.signature = Signature(
+                inputs=(TensorSpec(name="image", dtype="uint8", shape=(None, 2, 2, 1)),), outputs=(X,)
+            )
+
+        def run(self, inputs: Tensors) -> Tensors:
+            return {"x": inputs["image"].mean((1, 2, 3), dtype=np.float32)[:, None]}
+
+    made = Inference("mean", Mean(), Preprocessing(height=2, width=2, channels="gray"))
+    call = [ImageRequest(image, 10, 1000) for image in (image_bytes(Image.new("L", (4, 4), 7)), b"no image")]
+    good, bad = run(made.predict(call))
+    assert isinstance(good, Answer)
+    assert good.outputs["x"].tolist() == [[7]]
+    assert good.timing.preprocess_ms > 0
+    assert isinstance(bad, InvalidImage)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[8, 4], [4], [4, 4, 16]], ids=["falling", "not up to max_batch_size", "one size twice"]
+)
+def test_allowed_sizes_must_rise_to_the_maximum(sizes: list[int]) -> None:
+    with pytest.raises(ValueError, match="must rise, and end with max_batch_size 16"):
+        Batching.model_validate({"max_batch_size": 16, "allowed_batch_sizes": sizes})
