@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import LoggingConfig
 
 from deployments.api import create_api
 from deployments.handles import ModelServerHandles, PreprocessorHandle
@@ -62,6 +63,9 @@ class PreprocessorReplica(Preprocessor):
         super().__init__(ModelServerHandles(), threads, serve.get_replica_context().replica_id.unique_id)
 
 
+# A line per call between deployments tells nobody anything: the Router's access log has every request.
+QUIET = LoggingConfig(enable_access_log=False)
+
 # What a deployment is unless serve_config.yaml says otherwise. num_cpus tells Ray how many replicas fit on a machine,
 # and a ModelServer how many threads to run a batch on where its settings do not say it: at least one.
 ROUTER = serve.deployment(
@@ -71,10 +75,11 @@ ROUTER = serve.deployment(
 )(Ingress)
 PREPROCESSOR = serve.deployment(
     name="Preprocessor",
-    max_ongoing_requests=64,
+    max_ongoing_requests=256,
     max_queued_requests=256,
     graceful_shutdown_timeout_s=20,
     health_check_period_s=5,
+    logging_config=QUIET,
     ray_actor_options={"num_cpus": 0.2},
 )(PreprocessorReplica)
 MODEL_SERVER = serve.deployment(
@@ -84,6 +89,7 @@ MODEL_SERVER = serve.deployment(
     graceful_shutdown_timeout_s=20,
     health_check_period_s=5,
     max_constructor_retry_count=3,
-    autoscaling_config={"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 32},
+    autoscaling_config={"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 1.2},
+    logging_config=QUIET,
     ray_actor_options={"num_cpus": 0.2},
 )(ModelServer)

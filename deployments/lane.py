@@ -84,6 +84,7 @@ class Lane:
 
     async def predict(self, inputs: Tensors, deadline: float) -> Answer:
         """Answer rows [rows, ...]; more than a batch may have go in pieces. Raises a TiltyardError."""
+        await self.manifest()
         outcomes = await _gathered(
             [
                 self._tensors.submit((piece, deadline), rows_of(piece), size_of(piece))
@@ -98,6 +99,7 @@ class Lane:
 
     async def predict_images(self, images: Sequence[bytes], deadline: float) -> list[Outcome]:
         """Outcomes in the order of the images: a bad one fails alone. Raises a TiltyardError where nobody answers."""
+        await self.manifest()
         outcomes = await _gathered([self._images.submit((image, deadline), 1, len(image)) for image in images])
         if outcomes and all(isinstance(outcome, Overloaded | ModelUnavailable) for outcome in outcomes):
             answered(outcomes[0])

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from deployments.fleet import Fleet
 from deployments.lane import Lane, ModelServers, Preprocessors
@@ -19,13 +18,12 @@ from models.errors import (
     ModelNotFound,
     ModelUnavailable,
     Overloaded,
-    PayloadTooLarge,
     TiltyardError,
     VersionNotFound,
 )
-from models.json_tensors import read_instances
 from models.manifest import Manifest
 from models.policy import ModelPolicy, RoutingPolicy
+from models.signature import Tensors
 
 logger = logging.getLogger("ray.serve")
 
@@ -107,31 +105,29 @@ class Router:
         chosen = _draw(policy, random.random())
         return Variant(name, chosen, policy.variant(chosen))
 
-    async def predict_images(
-        self, variant: Variant, images: Sequence[bytes], deadline: float
-    ) -> tuple[Manifest, list[Outcome]]:
+    async def manifest(self, variant: Variant) -> Manifest:
+        """What a variant is. Raises a TiltyardError."""
+        return await self._lane(variant.key).manifest()
+
+    async def predict_images(self, variant: Variant, images: Sequence[bytes], deadline: float) -> list[Outcome]:
         """Ask a variant about images. Raises a TiltyardError where none of them can be answered."""
+        if not images:
+            return []
         lane = self._lane(variant.key)
-        manifest = await lane.manifest()
-        if manifest.preprocessing is None:
+        if (await lane.manifest()).preprocessing is None:
             raise InvalidRequest(
                 f"model {variant.model!r} takes tensors, not images; send them to /v1/models/{variant.model}:predict"
             )
         outcomes = await lane.predict_images(images, deadline)
         if any(isinstance(outcome, Answer) for outcome in outcomes):
             self._note_answer(variant.key, _PREPROCESSOR)
-        return manifest, outcomes
+        return outcomes
 
-    async def predict_instances(self, variant: Variant, instances: Any, deadline: float) -> tuple[Manifest, Answer]:
-        """Ask a variant about JSON instances in TensorFlow Serving's row format. Raises a TiltyardError."""
-        lane = self._lane(variant.key)
-        manifest = await lane.manifest()
-        limit = self.settings.max_instances_per_request
-        if isinstance(instances, list) and len(instances) > limit:
-            raise PayloadTooLarge(f"{len(instances)} instances; at most {limit} are taken at once")
-        answer = await lane.predict(read_instances(manifest.signature, instances), deadline)
+    async def predict(self, variant: Variant, inputs: Tensors, deadline: float) -> Answer:
+        """Ask a variant about rows [rows, ...]. Raises a TiltyardError."""
+        answer = await self._lane(variant.key).predict(inputs, deadline)
         self._note_answer(variant.key)
-        return manifest, answer
+        return answer
 
     async def status(self, model: str | None = None) -> list[Status]:
         """State of every live version, of one model or of all. Raises ModelNotFound."""

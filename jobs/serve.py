@@ -24,6 +24,8 @@ FAST_INGRESS = {
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * 1024 * 1024),
     # How long a Router that is told to stop keeps answering; Ray's 30 s are for load balancers in front of it.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    # Ray runs replicas at nice 15, so whatever else the machine does preempts an answer.
+    "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 _DASHBOARD = re.compile(r"View the dashboard at\D*(http://[\w.:]+)")

@@ -8,7 +8,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.api.body import content_type, decode_base64, read_json
+from deployments.api.body import content_type, decode_base64, parse_json, read_body
 from deployments.api.request_id import request_id
 from deployments.api.responses import FAILURES, ErrorBody, json_response
 from deployments.errors import error_body
@@ -102,7 +102,8 @@ async def _predict(request: Request, name: str | None, version: int | None) -> R
         variant = router.choose(name, version)
         images, is_single = await read_images(request, router.settings.max_images_per_request)
         readable = [image for image in images if isinstance(image, bytes)]
-        manifest, outcomes = await router.predict_images(variant, readable, deadline)
+        manifest = await router.manifest(variant)
+        outcomes = await router.predict_images(variant, readable, deadline)
     pending = iter(outcomes)
     outcomes = [next(pending) if isinstance(image, bytes) else image for image in images]
     common = _common(variant, request)
@@ -123,7 +124,7 @@ async def read_images(request: Request, max_images: int) -> tuple[list[bytes | T
         images = await _read_files(request, max_images)
         return [*images], len(images) == 1
     if media_type == "application/json":
-        return _read_base64(await read_json(request), max_images)
+        return await read_body(request, lambda body: _read_base64(parse_json(body), max_images))
     raise UnsupportedMediaType(f"content type {media_type or 'missing'!r}: expected {ACCEPTED}")
 
 

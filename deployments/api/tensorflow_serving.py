@@ -12,12 +12,13 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.api.body import read_json
+from deployments.api.body import parse_json, read_body
 from deployments.api.responses import FAILURES, json_response
 from deployments.router import Router
 from models.backends import SIGNATURE
-from models.errors import InvalidJSON
-from models.signature import Tensors
+from models.errors import InvalidJSON, PayloadTooLarge
+from models.json_tensors import read_instances
+from models.signature import Signature, Tensors
 
 routes = APIRouter(tags=["tensors"], prefix="/v1/models")
 
@@ -69,13 +70,22 @@ async def _predict(request: Request, name: str, version: int | None) -> Response
     router: Router = request.app.state.router
     async with router.admitted() as deadline:
         variant = router.choose(name, version)
-        instances = read_instances(await read_json(request))
-        _, answer = await router.predict_instances(variant, instances, deadline)
+        signature = (await router.manifest(variant)).signature
+        limit = router.settings.max_instances_per_request
+        inputs = await read_body(request, lambda body: read_tensors(body, signature, limit))
+        answer = await router.predict(variant, inputs, deadline)
     return json_response({"predictions": rows(answer.outputs)}, answer.timing)
 
 
-def read_instances(body: dict[str, Any]) -> Any:
-    """The `instances` of a request. Raises InvalidJSON."""
+def read_tensors(body: bytes, signature: Signature, max_instances: int) -> Tensors:
+    """The tensors of a request. Raises EmptyBody, InvalidJSON, InvalidTensor or PayloadTooLarge."""
+    instances = _instances(parse_json(body))
+    if isinstance(instances, list) and len(instances) > max_instances:
+        raise PayloadTooLarge(f"{len(instances)} instances; at most {max_instances} are taken at once")
+    return read_instances(signature, instances)
+
+
+def _instances(body: dict[str, Any]) -> Any:
     if unknown := sorted(set(body) - {"instances", "signature_name"}):
         raise InvalidJSON(f"unknown field {unknown[0]!r}: expected 'instances' (row format)")
     if "instances" not in body:

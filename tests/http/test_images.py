@@ -14,6 +14,7 @@ from deployments.router import Router
 from jobs import digits
 from models.preprocessing import Preprocessing, preprocess
 from tests.http.answers import assert_error
+from tests.http.conftest import LocalModelServers
 from tests.tiny import gradient, image_bytes, png_of_size
 
 WHITE = image_bytes(Image.new("RGB", (16, 8), "white"))
@@ -102,8 +103,12 @@ def test_a_version_can_be_asked_for(client: TestClient) -> None:
     assert (answer["model_version"], answer["variant"]) == (2, "challenger")
 
 
-def test_what_is_fed_is_what_training_would_feed(client: TestClient) -> None:
+@pytest.mark.parametrize("is_inline", [False, True], ids=["actor", "inline"])
+def test_what_is_fed_is_what_training_would_feed(
+    client: TestClient, model_servers: LocalModelServers, is_inline: bool
+) -> None:
     """The identity model answers with the pixels that reached it: those of the shared function, bit for bit."""
+    model_servers.decodes = is_inline
     photograph = image_bytes(gradient(53, 37), "JPEG", quality=80)
     fed = np.array(send(client, photograph, "image/jpeg", "/models/pixels/predict").json()["outputs"]["pixels"])
     np.testing.assert_array_equal(fed, preprocess(photograph, Preprocessing(height=8, width=16)))

@@ -217,7 +217,8 @@ def test_10000_concurrent_mixed_requests_get_their_own_answers() -> None:
         async def one(index: int) -> None:
             # Of three widths, of one to four rows, some of no number at all: its own answer comes to each.
             values = [[float(index + i + j) for j in range(1 + index % 3)] for i in range(1 + index % 4)]
-            _, answer = await router.predict_instances(router.choose("doubler"), values, soon())
+            variant = router.choose("doubler")
+            answer = await router.predict(variant, {"x": floats(values)}, soon())
             assert answer.outputs["x"].tolist() == [[2 * value for value in row] for row in values]
 
         await asyncio.gather(*map(one, range(10_000)))

@@ -139,7 +139,7 @@ def test_versions_describe_themselves_once() -> None:
 
     async def ask() -> None:
         for _ in range(3):
-            _, answer = await chosen.predict_instances(chosen.choose("digits", 1), [[1]], soon())
+            answer = await chosen.predict(chosen.choose("digits", 1), {"x": floats([[1]])}, soon())
             assert answer.outputs["x"].tolist() == [[1]]
 
     asyncio.run(ask())
@@ -164,8 +164,8 @@ def test_a_version_that_just_answered_is_not_asked_whether_it_is_there() -> None
     chosen = router(versions)
 
     async def ask() -> None:
-        await chosen.predict_instances(chosen.choose("digits", 1), floats([[1]]).tolist(), soon())
-        await chosen.predict_instances(chosen.choose("digits", 2), floats([[1]]).tolist(), soon())
+        await chosen.predict(chosen.choose("digits", 1), {"x": floats([[1]])}, soon())
+        await chosen.predict(chosen.choose("digits", 2), {"x": floats([[1]])}, soon())
         asked = versions.descriptions
         assert all(status.ready for status in await chosen.status("digits"))
         assert versions.descriptions == asked
