@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.api import images, operations, tensorflow_serving
 from deployments.api.body import BodyLimit
+from deployments.api.direct import Direct
 from deployments.api.request_id import RequestId, request_id
 from deployments.errors import error_response
 from deployments.router import Router
@@ -31,18 +32,13 @@ def create_api(router: Router, echo_request_id: bool = True) -> FastAPI:
     api.include_router(images.routes)
     api.include_router(tensorflow_serving.routes)
     api.include_router(operations.routes)
+    api.add_middleware(Direct, routers=(images.routes, tensorflow_serving.routes))
     api.add_middleware(BodyLimit, max_body_bytes=router.settings.max_body_bytes)
-    api.add_middleware(LastResort)
+    api.add_middleware(Errors)
     api.add_middleware(RequestId, echo=echo_request_id)
-    api.add_exception_handler(TiltyardError, _tiltyard_error)
     api.add_exception_handler(HTTPException, _http_exception)
     api.add_exception_handler(RequestValidationError, _validation_error)
     return api
-
-
-async def _tiltyard_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, TiltyardError)
-    return error_response(error, request_id(request.scope))
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
@@ -62,8 +58,8 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     return error_response(InvalidRequest(f"{field}: {first['msg']}"), request_id(request.scope))
 
 
-class LastResort:
-    """ASGI middleware that answers what nobody expected: logged with its traceback, told without."""
+class Errors:
+    """ASGI middleware that answers our own errors, and those nobody expected: logged with traceback, told without."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -81,6 +77,10 @@ class LastResort:
             await self._app(scope, receive, send_noted)
         except ClientDisconnect:  # nobody is there to be told
             return
+        except TiltyardError as error:
+            if has_begun:
+                raise
+            await error_response(error, request_id(scope))(scope, receive, send)
         except Exception:
             if has_begun:
                 raise

@@ -1,14 +1,16 @@
 """Images in, classes out."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.api.body import content_type, decode_base64, parse_json, read_body
+from deployments.api.direct import parameter, version_of
 from deployments.api.request_id import request_id
 from deployments.api.responses import FAILURES, ErrorBody, json_response
 from deployments.errors import error_body
@@ -81,25 +83,27 @@ OPENAPI: dict[str, Any] = {
     }
 }
 ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Prediction | Outputs | Predictions}, **FAILURES}
-Version = Annotated[int | None, Query(ge=1, description="ask this version, whatever its share of the traffic")]
+VERSION = parameter("version", "query", "ask this version, whatever its share of the traffic", "integer")
+NAME = parameter("name", "path", "the model", "string")
 
 
-@routes.post("/predict", summary="Ask the default model about images", responses=ANSWERS, openapi_extra=OPENAPI)
-async def predict(request: Request, version: Version = None) -> Response:
-    """Ask the default model about one image or several."""
-    return await _predict(request, None, version)
-
-
-@routes.post("/models/{name}/predict", summary="Ask a model about images", responses=ANSWERS, openapi_extra=OPENAPI)
-async def predict_with_model(request: Request, name: str, version: Version = None) -> Response:
-    """Ask a model about one image or several."""
-    return await _predict(request, name, version)
-
-
-async def _predict(request: Request, name: str | None, version: int | None) -> Response:
+@routes.post(
+    "/predict",
+    summary="Ask the default model about images",
+    responses=ANSWERS,
+    openapi_extra={**OPENAPI, "parameters": [VERSION]},
+)
+@routes.post(
+    "/models/{name}/predict",
+    summary="Ask a model about images",
+    responses=ANSWERS,
+    openapi_extra={**OPENAPI, "parameters": [NAME, VERSION]},
+)
+async def predict(request: Request) -> Response:
+    """Ask the model named, or the default one, about one image or several."""
     router: Router = request.app.state.router
     async with router.admitted() as deadline:
-        variant = router.choose(name, version)
+        variant = router.choose(request.path_params.get("name"), version_of(request.query_params.get("version")))
         images, is_single = await read_images(request, router.settings.max_images_per_request)
         readable = [image for image in images if isinstance(image, bytes)]
         manifest = await router.manifest(variant)
@@ -129,11 +133,14 @@ async def read_images(request: Request, max_images: int) -> tuple[list[bytes | T
 
 
 async def _read_files(request: Request, max_images: int) -> list[bytes]:
-    async with request.form(max_files=max_images, max_fields=max_images) as form:
-        files = [value for value in form.getlist("file") if isinstance(value, UploadFile)]
-        if not files:
-            raise InvalidRequest("field 'file' is missing: send each image as a file in it")
-        return [await file.read() for file in files]
+    try:
+        async with request.form(max_files=max_images, max_fields=max_images) as form:
+            files = [value for value in form.getlist("file") if isinstance(value, UploadFile)]
+            if not files:
+                raise InvalidRequest("field 'file' is missing: send each image as a file in it")
+            return [await file.read() for file in files]
+    except HTTPException as error:  # what Starlette finds wrong with a form
+        raise InvalidRequest(str(error.detail)) from None
 
 
 def _read_base64(body: dict[str, Any], max_images: int) -> tuple[list[bytes | TiltyardError], bool]:

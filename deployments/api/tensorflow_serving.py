@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.api.body import parse_json, read_body
+from deployments.api.direct import parameter, version_of
 from deployments.api.responses import FAILURES, json_response
 from deployments.router import Router
 from models.backends import SIGNATURE
@@ -49,27 +50,27 @@ class Rows(BaseModel):
 ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Rows}, **FAILURES}
 
 
-@routes.post("/{name}:predict", summary="Ask a model about tensors", responses=ANSWERS, openapi_extra=OPENAPI)
-async def predict(request: Request, name: str) -> Response:
-    """Ask a model about rows of tensors."""
-    return await _predict(request, name, None)
+NAME = parameter("name", "path", "the model", "string")
+VERSION = parameter("version", "path", "the version, whatever its share of the traffic", "integer")
 
 
+@routes.post(
+    "/{name}:predict",
+    summary="Ask a model about tensors",
+    responses=ANSWERS,
+    openapi_extra={**OPENAPI, "parameters": [NAME]},
+)
 @routes.post(
     "/{name}/versions/{version}:predict",
     summary="Ask a version about tensors",
     responses=ANSWERS,
-    openapi_extra=OPENAPI,
+    openapi_extra={**OPENAPI, "parameters": [NAME, VERSION]},
 )
-async def predict_with_version(request: Request, name: str, version: int) -> Response:
-    """Ask one version of a model about rows of tensors."""
-    return await _predict(request, name, version)
-
-
-async def _predict(request: Request, name: str, version: int | None) -> Response:
+async def predict(request: Request) -> Response:
+    """Ask a model, or one version of it, about rows of tensors."""
     router: Router = request.app.state.router
     async with router.admitted() as deadline:
-        variant = router.choose(name, version)
+        variant = router.choose(request.path_params["name"], version_of(request.path_params.get("version")))
         signature = (await router.manifest(variant)).signature
         limit = router.settings.max_instances_per_request
         inputs = await read_body(request, lambda body: read_tensors(body, signature, limit))
