@@ -25,7 +25,9 @@ class ModelServer:
     def __init__(self, settings: VersionSettings) -> None:
         threads = settings.threads or max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
         name = f"{settings.model} version {settings.version}"
-        loaded = load_version(Store(settings.store), settings.model, settings.version, threads, settings.artifact)
+        loaded = load_version(
+            Store(settings.store), settings.model, settings.version, threads, settings.artifact, settings.provider
+        )
         self._manifest = loaded.manifest
         self._decodes = settings.preprocessing == "inline"
         self._replica = serve.get_replica_context().replica_id.unique_id

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deployments.batching import BatchSizes
+from models.backends import Provider
 from models.manifest import ArtifactKind
 from models.preprocessing import MAX_IMAGE_PIXELS
 from models.store import NAME
@@ -34,7 +35,7 @@ class VersionSettings(BaseModel):
     `store` is absolute or relative to the project's root. `artifact` overrules the one chosen when publishing.
     `threads` run one batch; by default as many as the replica's num_cpus, at least one. `preprocessing` says who
     decodes images: the Preprocessor (`actor`), or the replica itself (`inline`), which saves a call between
-    deployments and costs the model its threads.
+    deployments and costs the model its threads. `provider` is what computes: `cuda` and `tensorrt` also need `num_gpus` in the deployment's ray_actor_options.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +46,7 @@ class VersionSettings(BaseModel):
     artifact: ArtifactKind | None = None
     threads: Annotated[int, Field(ge=1)] | None = None
     preprocessing: Literal["actor", "inline"] = "actor"
+    provider: Provider = "cpu"
 
 
 class Batching(BaseModel):

@@ -12,7 +12,7 @@ from models.signature import Signature
 
 MANIFEST = "manifest.json"
 
-ArtifactKind = Literal["savedmodel", "onnx"]
+ArtifactKind = Literal["savedmodel", "onnx", "onnx-int8"]
 OutputKind = Literal["probabilities", "logits", "tensors"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.backends import Backend, load_backend
+from models.backends import Backend, Provider, load_backend
 from models.errors import InvalidVersion, ModelFailed
 from models.golden import GOLDEN, check_golden, check_rows, read_golden
 from models.manifest import Artifact, ArtifactKind, Manifest
@@ -28,7 +28,12 @@ class LoadedVersion:
 
 
 def load_version(
-    store: Store, model: str, version: int, threads: int = 1, artifact: ArtifactKind | None = None
+    store: Store,
+    model: str,
+    version: int,
+    threads: int = 1,
+    artifact: ArtifactKind | None = None,
+    provider: Provider = "cpu",
 ) -> LoadedVersion:
     """Load the chosen artifact (or `artifact`), check its sha256, warm it up and check the golden outputs.
 
@@ -38,11 +43,12 @@ def load_version(
     manifest = store.manifest(model, version)
     try:
         if manifest is None:
-            loaded = _load_plain(directory, model, version, threads)
+            loaded = _load_plain(directory, model, version, threads, provider)
             _artifact(loaded.manifest, artifact)
         else:
             chosen = _artifact(manifest, artifact)
-            loaded = LoadedVersion(manifest, load_backend(chosen.kind, verify(directory, chosen), threads))
+            path = verify(directory, chosen)
+            loaded = LoadedVersion(manifest, load_backend(chosen.kind, path, threads, provider))
         warm_up(directory, loaded, artifact)
     except (InvalidVersion, ModelFailed) as error:
         raise InvalidVersion(f"{model} version {version}: {error}") from error
@@ -108,11 +114,11 @@ def derive_manifest(model: str, version: int, artifact: Artifact, signature: Sig
     )
 
 
-def _load_plain(directory: Path, model: str, version: int, threads: int) -> LoadedVersion:
+def _load_plain(directory: Path, model: str, version: int, threads: int, provider: Provider) -> LoadedVersion:
     artifact = plain_artifact(directory)
     if artifact is None:
         raise InvalidVersion("the directory holds neither a manifest nor an artifact")
-    backend = load_backend(artifact.kind, directory / artifact.path, threads)
+    backend = load_backend(artifact.kind, directory / artifact.path, threads, provider)
     return LoadedVersion(derive_manifest(model, version, artifact, backend.signature), backend)
 
 

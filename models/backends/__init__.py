@@ -1,11 +1,14 @@
 """What runs an artifact. Each backend imports its runtime itself, so a version loads only what it needs."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from models.errors import InvalidVersion
 from models.manifest import ArtifactKind
 from models.signature import Signature, Tensors
+
+Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
+"""What a backend computes on; the CPU takes what it cannot."""
 
 SIGNATURE = "serving_default"
 """The signature of a SavedModel that is served."""
@@ -30,9 +33,12 @@ class Backend(Protocol):
         """
 
 
-def load_backend(kind: ArtifactKind, path: Path, threads: int = 1) -> Backend:
-    """Load an artifact to run on `threads` CPU threads. Raises InvalidVersion where it cannot be loaded or served."""
-    backend = _load(kind, path, threads)
+def load_backend(kind: ArtifactKind, path: Path, threads: int = 1, provider: Provider = "cpu") -> Backend:
+    """Load an artifact to run on `threads` CPU threads, or on what `provider` names.
+
+    Raises InvalidVersion where it cannot be loaded or served, or where the provider is not there.
+    """
+    backend = _load(kind, path, threads, provider)
     for spec in (*backend.signature.inputs, *backend.signature.outputs):
         if spec.dtype not in SERVED_DTYPES:
             raise InvalidVersion(f"tensor {spec.name!r} is {spec.dtype}, which is not served")
@@ -42,13 +48,13 @@ def load_backend(kind: ArtifactKind, path: Path, threads: int = 1) -> Backend:
     return backend
 
 
-def _load(kind: ArtifactKind, path: Path, threads: int) -> Backend:
+def _load(kind: ArtifactKind, path: Path, threads: int, provider: Provider) -> Backend:
     match kind:
         case "savedmodel":
             from models.backends.savedmodel import SavedModelBackend
 
-            return SavedModelBackend(path, threads)
-        case "onnx":
+            return SavedModelBackend(path, threads, provider)
+        case "onnx" | "onnx-int8":
             from models.backends.onnx import OnnxBackend
 
-            return OnnxBackend(path, threads)
+            return OnnxBackend(path, threads, provider)

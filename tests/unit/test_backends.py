@@ -1,18 +1,20 @@
 """What only one of the backends does."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 import tensorflow as tf
 from onnx import TensorProto, helper
 
-from models.backends import load_backend
+from models.backends import Provider, load_backend
 from models.errors import InvalidVersion, ModelFailed
 from models.store import Store
 from models.version import load_version
-from tests.tiny import floats, lookup, save_onnx
+from tests.tiny import affine, floats, lookup, save_onnx
 
 
 def saved_model(path: Path, function: Any, *specs: Any, **signatures: Any) -> Path:
@@ -65,3 +67,63 @@ def test_what_cannot_be_sent_is_not_served(tmp_path: Path, kind: int, shape: Any
     path = save_onnx(tmp_path / "m.onnx", [node], [("x", kind, shape)], [("y", kind, shape)])
     with pytest.raises(InvalidVersion, match=message):
         load_backend("onnx", path)
+
+
+@pytest.mark.parametrize(
+    ("provider", "message"),
+    [
+        pytest.param("cuda", "no CUDAExecutionProvider; install onnxruntime-gpu in its place", id="cuda"),
+        pytest.param("tensorrt", "no TensorrtExecutionProvider; install onnxruntime-gpu in its place", id="tensorrt"),
+        pytest.param(
+            "openvino", "no OpenVINOExecutionProvider; install onnxruntime-openvino in its place", id="openvino"
+        ),
+    ],
+)
+def test_a_provider_that_is_not_installed_is_named_with_its_package(
+    tmp_path: Path, provider: Provider, message: str
+) -> None:
+    if len(ort.get_available_providers()) > 2:  # CPUExecutionProvider and AzureExecutionProvider are in every build
+        pytest.skip("this onnxruntime has other providers")
+    with pytest.raises(InvalidVersion, match=f"provider '{provider}': this onnxruntime has {message}"):
+        load_backend("onnx", affine(tmp_path / "m.onnx"), provider=provider)
+
+
+def test_a_provider_that_does_not_start_is_an_error_and_not_a_silent_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build with CUDA on a machine without one: ONNX Runtime itself goes on with the CPU."""
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(InvalidVersion, match="did not start"):
+        load_backend("onnx", affine(tmp_path / "m.onnx"), provider="cuda")
+
+
+def test_a_saved_model_runs_on_cuda_or_the_cpu(tmp_path: Path) -> None:
+    x = tf.TensorSpec((None, 2), tf.float32, name="x")
+    path = saved_model(tmp_path / "m", lambda x: {"y": 2 * x}, x)
+    with pytest.raises(InvalidVersion, match="provider 'openvino' runs ONNX artifacts only"):
+        load_backend("savedmodel", path, provider="openvino")
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(InvalidVersion, match="TensorFlow sees no GPU"):
+        load_backend("savedmodel", path, provider="cuda")
+
+
+def test_threads_that_wait_leave_the_cores_to_others(tmp_path: Path) -> None:
+    """Spinning threads of ONNX Runtime would take all cores for as long as requests come."""
+    hidden = 512
+    weights = np.random.default_rng(0).standard_normal((hidden, hidden)).astype(np.float32)
+    path = save_onnx(
+        tmp_path / "m.onnx",
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [("x", TensorProto.FLOAT, ("batch", hidden))],
+        [("y", TensorProto.FLOAT, ("batch", hidden))],
+        {"w": weights},
+    )
+    backend = load_backend("onnx", path, threads=2)
+    inputs = {"x": np.ones((64, hidden), np.float32)}
+    backend.run(inputs)
+    used = time.process_time()
+    for _ in range(50):
+        backend.run(inputs)
+        time.sleep(0.005)
+    assert time.process_time() - used < 0.1  # 0.02 s; spinning threads take 0.2 s

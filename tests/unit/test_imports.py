@@ -42,6 +42,7 @@ def test_models_never_import_the_web_or_ray() -> None:
         ("deployments.preprocessor", "ray"),
         ("models.version", "tensorflow"),
         ("models.backends.onnx", "tensorflow"),
+        ("models.backends.savedmodel", "keras"),
         ("deployments.app", "tensorflow"),
         ("deployments.app", "evidently"),
         ("jobs.cli", "ray"),
