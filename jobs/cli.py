@@ -17,6 +17,7 @@ from rich.table import Table
 from jobs.printing import err, out, percent, print_addresses, print_diff, print_manifest, print_published
 from jobs.service import DASHBOARD
 from jobs.tensorflow_import import import_tensorflow
+from jobs.tolerance import Tolerance
 from models.errors import InvalidManifest, InvalidRequest, TiltyardError
 from models.manifest import ArtifactKind
 from models.preprocessing import Channels, Fit, Layout, Resize
@@ -94,7 +95,7 @@ def train(
 
             published = train.train(opened, data, recipe, show, report)
             progress.update(task, status="published")
-        print_published(published.manifest, published.left_out)
+        print_published(published.manifest)
 
 
 @app.command()
@@ -118,13 +119,32 @@ def publish(
     golden: Annotated[
         Path | None, typer.Option(help="Inputs to check replicas with: .npz, one array per input.")
     ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="Labelled rows to measure accuracy on: .npz, one array per input, and `classes`."),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Rows to calibrate int8 with: .npz, one array per input, 50 rows or more.")
+    ] = None,
     artifact: ArtifactOption = None,
+    max_accuracy_loss: Annotated[
+        float, typer.Option(help="What int8 may lose of the accuracy: 0.005 is half a point.")
+    ] = Tolerance.max_accuracy_loss,
+    min_agreement: Annotated[
+        float, typer.Option(help="Without --validation: on which share of rows it must name the same class.")
+    ] = Tolerance.min_agreement,
+    max_difference: Annotated[
+        float, typer.Option(help="Of outputs that are no classes: how far off, as a share of their range.")
+    ] = Tolerance.max_difference,
     store: StoreOption = DEFAULT_ROOT,
 ) -> None:
     """Publish a model someone made as the next immutable version.
 
     For an image model, scaling and layout are put into the artifact, so that it takes the uint8 pixels that are
     served; what the model's signature already tells (size, layout, channels) need not be said.
+
+    An int8 artifact is made too, calibrated with --calibration, --validation or --golden, or with sample photographs
+    for an image model. The fastest artifact within the tolerance is the one that runs.
 
     tiltyard publish mobilenetv2 mobilenetv2.onnx --image 224x224 --scale 0.00392157
     """
@@ -144,10 +164,13 @@ def publish(
             labels=None if labels is None else _read_labels(labels),
             artifact=artifact,
             golden=None if golden is None else publish.read_inputs(golden),
+            validation=None if validation is None else publish.read_validation(validation),
+            calibration=None if calibration is None else publish.read_inputs(calibration),
+            tolerance=Tolerance(max_accuracy_loss, min_agreement, max_difference),
         )
         published = publish.publish(Store(store), publication, lambda step: progress.update(task, status=step))
         progress.update(task, total=1, completed=1, status="published")
-    print_published(published.manifest, published.left_out)
+    print_published(published.manifest)
     if publication.image is None and looks_like_image(source.signature):
         out.print("The input looks like an image. With --image, images can be sent to it as they are.")
     out.print(f"Serve it: [bold]tiltyard deploy {name}@{published.manifest.version}[/]")

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -37,10 +36,10 @@ def print_diff(diff: str) -> None:
         out.print(diff, markup=False, end="", soft_wrap=True)
 
 
-def print_published(manifest: Manifest, left_out: Mapping[str, str]) -> None:
+def print_published(manifest: Manifest) -> None:
     """Print a new version with its artifacts and those that were left out."""
     out.print(f"[green]Published {manifest.model} version {manifest.version}.[/]{_accuracy(manifest)}")
-    _print_artifacts(manifest, left_out)
+    _print_artifacts(manifest)
 
 
 def _accuracy(manifest: Manifest) -> str:
@@ -48,29 +47,32 @@ def _accuracy(manifest: Manifest) -> str:
     return "" if accuracy is None else f" Held-out accuracy [bold]{accuracy:.4f}[/]."
 
 
-def _print_artifacts(manifest: Manifest, left_out: Mapping[str, str]) -> None:
-    out.print(_artifact_table(manifest, left_out))
-    out.print(f"{manifest.chosen} was chosen: {manifest.chosen_because}.", soft_wrap=True)
-    for kind, why in left_out.items():
-        out.print(f"{kind} was left out: {why}.", soft_wrap=True, markup=False)
+def _print_artifacts(manifest: Manifest) -> None:
+    out.print(_artifact_table(manifest))
+    out.print(f"{manifest.chosen} was chosen: {manifest.chosen_because}.", soft_wrap=True, markup=False)
+    for left in manifest.left_out:
+        out.print(f"{left.kind} was left out: {left.why}.", soft_wrap=True, markup=False)
 
 
-def _artifact_table(manifest: Manifest, left_out: Mapping[str, str]) -> Table:
-    table = Table("artifact", "size", "max abs difference", "latency, 1 row", "accuracy", "")
+def _artifact_table(manifest: Manifest) -> Table:
+    table = Table("artifact", "size", "accuracy", "agreement", "max difference", "1 row", "")
     for artifact in manifest.artifacts:
         table.add_row(*_artifact_row(artifact), "chosen" if artifact.kind == manifest.chosen else "")
-    for kind in left_out:
-        table.add_row(kind, "", "", "", "", "left out")
+    for left in manifest.left_out:
+        row = (left.kind, *[""] * 5) if left.measured is None else _artifact_row(left.measured)
+        table.add_row(*row, "left out")
     return table
 
 
 def _artifact_row(artifact: Artifact) -> tuple[str, ...]:
+    relative = "" if artifact.relative_diff is None else f", {percent(artifact.relative_diff)} of the range"
     return (
         artifact.kind,
         f"{artifact.bytes / 1e6:.2f} MB",
-        "" if artifact.max_abs_diff is None else f"{artifact.max_abs_diff:.2g}",
-        "" if artifact.latency_ms is None else f"{artifact.latency_ms:.2f} ms",
         percent(artifact.accuracy),
+        "" if artifact.agreement is None else f"{percent(artifact.agreement)} of {artifact.compared_rows}",
+        "" if artifact.max_abs_diff is None else f"{artifact.max_abs_diff:.2g}{relative}",
+        "" if artifact.latency_ms is None else f"{artifact.latency_ms:.3g} ms",
     )
 
 
@@ -94,7 +96,7 @@ def print_manifest(manifest: Manifest) -> None:
         grid.add_row("data sha256", made.data_sha256 or "unknown")
         grid.add_row("libraries", ", ".join(f"{name} {number}" for name, number in made.libraries.items()))
     out.print(grid)
-    _print_artifacts(manifest, {})
+    _print_artifacts(manifest)
 
 
 def percent(share: float | None) -> str:

@@ -10,7 +10,8 @@ from keras import layers
 
 from jobs.conversion import IMAGE, ImageInput, Scaling, keras_source
 from jobs.digits import LABELS, PREPROCESSING, Digits, Split
-from jobs.publish import Publication, Published, Report, Validation, publish
+from jobs.measurement import Validation
+from jobs.publish import Publication, Published, Report, publish
 from models.errors import InvalidVersion
 from models.store import Store
 
@@ -83,6 +84,7 @@ def train(store: Store, digits: Digits, recipe: Recipe, progress: Progress, repo
         image=ImageInput(PREPROCESSING, Scaling()),
         labels=LABELS,
         validation=Validation({IMAGE: digits.held_out.pixels}, digits.held_out.classes),
+        calibration={IMAGE: digits.training.pixels},
         data_sha256=digits.sha256,
     )
     return publish(store, publication, report)

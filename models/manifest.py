@@ -21,6 +21,10 @@ class Artifact(BaseModel):
 
     `path` is relative to the version's directory. `max_abs_diff` compares its outputs on the golden inputs with
     those of the model it was made from; `latency_ms` is the median of single rows on the publishing machine.
+
+    One that is not exact (int8) is also compared with the ONNX artifact on `compared_rows` rows that it was not
+    calibrated with: `agreement` is the share of them with the same likeliest class, `relative_diff` the largest
+    difference as a share of the output's range. Its `max_abs_diff` is over those rows too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,6 +36,19 @@ class Artifact(BaseModel):
     max_abs_diff: float | None = None
     latency_ms: float | None = None
     accuracy: float | None = None
+    agreement: float | None = None
+    relative_diff: float | None = None
+    compared_rows: int | None = None
+
+
+class LeftOut(BaseModel):
+    """An artifact that is not part of the version, why, and what was measured of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: ArtifactKind
+    why: str
+    measured: Artifact | None = None
 
 
 class Provenance(BaseModel):
@@ -65,6 +82,7 @@ class Manifest(BaseModel):
     artifacts: tuple[Artifact, ...] = Field(min_length=1)
     chosen: ArtifactKind
     chosen_because: str
+    left_out: tuple[LeftOut, ...] = ()
     metrics: dict[str, float] = {}
     provenance: Provenance | None = None
 

@@ -67,8 +67,18 @@ def warm_up(directory: Path, loaded: LoadedVersion, artifact: ArtifactKind | Non
         return
     inputs, expected = read_golden(directory)
     outputs = loaded.backend.run(inputs)
-    check_golden(expected, outputs, _artifact(loaded.manifest, artifact).max_abs_diff or 0.0)
+    check_golden(expected, outputs, allowed_difference(_artifact(loaded.manifest, artifact)))
     check_rows(outputs, len(next(iter(inputs.values()))))
+
+
+def allowed_difference(artifact: Artifact) -> float:
+    """How far an artifact's golden outputs may be from those of the model it was made from.
+
+    For int8, twice of what was measured: where another CPU rounds one activation to the other side, all that
+    follows moves by a step. A CPU whose int8 sums saturate, without VNNI instructions, is further off than that.
+    """
+    measured = artifact.max_abs_diff or 0.0
+    return 2 * measured if artifact.kind == "onnx-int8" else measured
 
 
 def _run_zeros(loaded: LoadedVersion) -> None:

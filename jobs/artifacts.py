@@ -1,0 +1,125 @@
+"""The artifacts of one version while it is published: each loaded, compared, timed, kept or left out."""
+
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from jobs.calibration import Rows
+from jobs.measurement import Comparison, Validation, accuracy, compare, latency_ms, run_rows
+from jobs.quantization import write_int8
+from jobs.tolerance import Tolerance
+from models.backends import Backend, load_backend
+from models.errors import InvalidVersion, ModelFailed
+from models.golden import check_golden, largest_difference
+from models.manifest import Artifact, ArtifactKind, LeftOut, OutputKind
+from models.signature import Tensors
+from models.store import sha256, size
+
+INT8 = "model.int8.onnx"
+_LARGEST = 1e30
+"""A difference that golden outputs may always have: shapes, names, text and NaN are still compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What artifacts are judged by: golden inputs with the source's outputs, rows, labelled rows, a tolerance.
+
+    `rows` is the reason where there are none to quantise with.
+    """
+
+    inputs: Tensors
+    expected: Tensors
+    output: OutputKind
+    rows: Rows | str
+    validation: Validation | None
+    tolerance: Tolerance
+
+
+@dataclass(slots=True)
+class Artifacts:
+    """Those that are part of the version, and those that are not."""
+
+    evidence: Evidence
+    left_out: dict[ArtifactKind, LeftOut] = field(default_factory=dict)
+    _kept: dict[ArtifactKind, tuple[Artifact, Backend]] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> tuple[Artifact, ...]:
+        """What was measured of each."""
+        return tuple(artifact for artifact, _ in self._kept.values())
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why the others were left out."""
+        return {kind: left.why for kind, left in self.left_out.items()}
+
+    def find(self, kind: ArtifactKind) -> tuple[Artifact, Backend]:
+        """What was measured of a kept one, and its backend. Raises KeyError."""
+        return self._kept[kind]
+
+    def leave_out(self, kind: ArtifactKind, why: str, measured: Artifact | None = None) -> None:
+        """Remember why there is none of that kind."""
+        self.left_out[kind] = LeftOut(kind=kind, why=why, measured=measured)
+
+    def add(self, kind: ArtifactKind, path: Path) -> None:
+        """Keep an artifact that does what the source does; remove one that does not."""
+        try:
+            backend = load_backend(kind, path)
+            self._kept[kind] = self._measure(kind, path, backend), backend
+        except (InvalidVersion, ModelFailed) as error:
+            self.leave_out(kind, str(error))
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def add_int8(self, directory: Path, even_outside: bool) -> str | None:
+        """Quantise the ONNX artifact and keep it within the tolerance, or `even_outside`: then say how far."""
+        path, measured = directory / INT8, None
+        try:
+            if "onnx" not in self._kept:
+                raise InvalidVersion("there is no ONNX artifact to make it from")
+            if isinstance(self.evidence.rows, str):
+                raise InvalidVersion(self.evidence.rows)
+            exact, backend = self._kept["onnx"]
+            write_int8(directory / exact.path, path, self.evidence.rows.calibration, backend.signature.batch_size)
+            quantised = load_backend("onnx-int8", path)
+            measured, comparison = self._measure_int8(path, quantised, self.evidence.rows)
+            outside = comparison.outside(self.evidence.tolerance)
+            if outside is not None and not even_outside:
+                raise InvalidVersion(outside)
+        except (InvalidVersion, ModelFailed) as error:
+            self.leave_out("onnx-int8", str(error), measured)
+            path.unlink(missing_ok=True)
+            return None
+        self._kept["onnx-int8"] = measured, quantised
+        return outside
+
+    def _measure(self, kind: ArtifactKind, path: Path, backend: Backend) -> Artifact:
+        """Describe an artifact. Raises InvalidVersion where it does not do what the source does; int8 may be off."""
+        inputs, expected, validation = self.evidence.inputs, self.evidence.expected, self.evidence.validation
+        if {spec.name for spec in backend.signature.inputs} != set(inputs):
+            raise InvalidVersion("its inputs have other names")
+        outputs = backend.run(inputs)
+        check_golden(expected, outputs, _LARGEST if kind == "onnx-int8" else 0.0)
+        return Artifact(
+            kind=kind,
+            path=path.name,
+            sha256=sha256(path),
+            bytes=size(path),
+            max_abs_diff=max(largest_difference(array, outputs[name]) for name, array in expected.items()),
+            latency_ms=latency_ms(backend, inputs),
+            accuracy=None if validation is None else accuracy(backend, validation),
+        )
+
+    def _measure_int8(self, path: Path, backend: Backend, rows: Rows) -> tuple[Artifact, Comparison]:
+        exact, exact_backend = self._kept["onnx"]
+        measured = self._measure("onnx-int8", path, backend)
+        reference = run_rows(exact_backend, rows.judging)
+        comparison = compare(run_rows(backend, rows.judging), reference, self.evidence.output)
+        if measured.accuracy is not None and exact.accuracy is not None:
+            comparison = replace(comparison, accuracy_loss=exact.accuracy - measured.accuracy)
+        update = {
+            "agreement": comparison.agreement,
+            "relative_diff": comparison.relative_diff,
+            "compared_rows": comparison.rows,
+            "max_abs_diff": max(measured.max_abs_diff or 0.0, comparison.max_abs_diff),
+        }
+        return measured.model_copy(update=update), comparison
