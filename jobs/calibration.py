@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jobs.measurement import Validation
-from jobs.photographs import photographs, pixels
+from jobs.photographs import are_for, photographs, pixels
 from models.preprocessing import Preprocessing
 from models.signature import Tensors
 
@@ -57,6 +57,8 @@ def judged_by(calibration: Tensors, validation: Validation) -> Rows:
 
 def sample_photographs(name: str, preprocessing: Preprocessing) -> Rows | str:
     """Rows for an image model without rows of its own."""
+    if not are_for(preprocessing):
+        return "the sample photographs are too small to calibrate it with; give rows with --calibration"
     files = photographs(preprocessing, PHOTOGRAPHS)
     return split({name: pixels(files, preprocessing)}, "windows of sample photographs")
 

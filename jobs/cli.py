@@ -126,6 +126,14 @@ def publish(
     calibration: Annotated[
         Path | None, typer.Option(help="Rows to calibrate int8 with: .npz, one array per input, 50 rows or more.")
     ] = None,
+    scaled_decode: Annotated[
+        bool | None,
+        typer.Option(
+            "--scaled-decode/--no-scaled-decode",
+            help="Let the decoder of large JPEGs make them smaller; by default where the answers stay the same.",
+            show_default=False,
+        ),
+    ] = None,
     artifact: ArtifactOption = None,
     max_accuracy_loss: Annotated[
         float, typer.Option(help="What int8 may lose of the accuracy: 0.005 is half a point.")
@@ -166,6 +174,7 @@ def publish(
             golden=None if golden is None else publish.read_inputs(golden),
             validation=None if validation is None else publish.read_validation(validation),
             calibration=None if calibration is None else publish.read_inputs(calibration),
+            scaled_decode=scaled_decode,
             tolerance=Tolerance(max_accuracy_loss, min_agreement, max_difference),
         )
         published = publish.publish(Store(store), publication, lambda step: progress.update(task, status=step))

@@ -13,6 +13,9 @@ LARGEST = 4.0
 
 SMALLEST = 2.0
 
+MOST_PIXELS = 640 * 640
+"""Of a model's input: there is too little in two photographs for larger ones."""
+
 
 def photographs(preprocessing: Preprocessing, count: int) -> list[bytes]:
     """JPEG files, always the same ones, two to four times as large as the model's input.
@@ -23,6 +26,11 @@ def photographs(preprocessing: Preprocessing, count: int) -> list[bytes]:
     generator = np.random.default_rng(0)
     surfaces = _surfaces(round(LARGEST * preprocessing.height), round(LARGEST * preprocessing.width))
     return [_jpeg(_window(surfaces[index % 2], preprocessing, generator)) for index in range(count)]
+
+
+def are_for(preprocessing: Preprocessing) -> bool:
+    """Whether photographs of two times that size exist."""
+    return preprocessing.height * preprocessing.width <= MOST_PIXELS
 
 
 def pixels(files: list[bytes], preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
-from models.manifest import Artifact, Manifest
+from models.manifest import Artifact, DecodingCheck, Manifest
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -52,6 +52,21 @@ def _print_artifacts(manifest: Manifest) -> None:
     out.print(f"{manifest.chosen} was chosen: {manifest.chosen_because}.", soft_wrap=True, markup=False)
     for left in manifest.left_out:
         out.print(f"{left.kind} was left out: {left.why}.", soft_wrap=True, markup=False)
+    if manifest.decoding is not None:
+        _print_decoding(manifest.decoding)
+
+
+def _print_decoding(check: DecodingCheck) -> None:
+    answers = f"differ by up to {percent(check.relative_diff)} of their range"
+    if check.agreement is not None:
+        answers = f"agree on {percent(check.agreement)}"
+    pixels = f"{check.mean_pixel_diff:.2f} of 255 on average and {check.max_pixel_diff} at most"
+    out.print(
+        f"Scaled decoding of large JPEGs is {check.verdict}. It takes {check.time_ratio:.2f} of the time; on {check.rows}"
+        f" photographs, pixels are off by {pixels}, answers {answers}.",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def _artifact_table(manifest: Manifest) -> Table:

@@ -21,12 +21,14 @@ from jobs.conversion import (
     write_onnx,
     write_savedmodel,
 )
+from jobs.decoding import choose_decoding
 from jobs.measurement import Validation
 from jobs.tolerance import Tolerance
 from models.classification import kind_of_output
 from models.errors import ConversionFailed, InvalidRequest, InvalidVersion, ModelFailed
 from models.golden import check_rows, read_arrays, write_golden
-from models.manifest import Artifact, ArtifactKind, LeftOut, Manifest, OutputKind, Provenance
+from models.manifest import Artifact, ArtifactKind, DecodingCheck, LeftOut, Manifest, OutputKind, Provenance
+from models.preprocessing import Preprocessing
 from models.signature import Signature, Tensors, TensorSpec
 from models.store import Store
 from models.version import image_preprocessing
@@ -46,6 +48,7 @@ class Publication:
 
     int8 is calibrated with `calibration`, else with part of `validation`, else with the golden inputs, else, for
     image models, with sample photographs. Without any there is none: noise would tell nothing of the model.
+    `scaled_decode` None switches it on where it is within the tolerance.
     """
 
     model: str
@@ -58,6 +61,7 @@ class Publication:
     validation: Validation | None = None
     calibration: Tensors | None = None
     tolerance: Tolerance = Tolerance()
+    scaled_decode: bool | None = None
     data_sha256: str | None = None
 
     @property
@@ -102,8 +106,11 @@ def publish(store: Store, publication: Publication, report: Report) -> Published
         if outside is not None:
             because = f"asked for, though {outside}"
         write_golden(staging, inputs, expected)
+        report("comparing ways to decode")
+        preprocessing, decoding = _decoding(publication, artifacts, chosen)
         report("writing to the store")
         manifest = _manifest(publication, artifacts, chosen, because)
+        manifest = manifest.model_copy(update={"preprocessing": preprocessing, "decoding": decoding})
         return Published(store.commit(staging, manifest, publication.version))
 
 
@@ -154,6 +161,21 @@ def read_validation(path: Path) -> Validation:
     return Validation(inputs, classes.astype(np.int64))
 
 
+def _decoding(
+    publication: Publication, artifacts: Artifacts, chosen: ArtifactKind
+) -> tuple[Preprocessing | None, DecodingCheck | None]:
+    _, backend = artifacts.find(chosen)
+    preprocessing = _preprocessing(publication, backend.signature)
+    if preprocessing is None:
+        return None, None
+    evidence = artifacts.evidence
+    return choose_decoding(preprocessing, backend, evidence.output, evidence.tolerance, publication.scaled_decode)
+
+
+def _preprocessing(publication: Publication, signature: Signature) -> Preprocessing | None:
+    return publication.image.preprocessing if publication.image else image_preprocessing(signature)
+
+
 def _rows(publication: Publication, output: OutputKind) -> tuple[Rows | str, Validation | None]:
     """What to quantise with and to judge by, and what to measure accuracy on."""
     calibration = publication.calibration
@@ -170,7 +192,7 @@ def _rows(publication: Publication, output: OutputKind) -> tuple[Rows | str, Val
         return split_validation(validation)
     if publication.golden is not None:
         return split(signature.check(publication.golden), "golden rows"), None
-    preprocessing = publication.image.preprocessing if publication.image else image_preprocessing(signature)
+    preprocessing = _preprocessing(publication, signature)
     if preprocessing is not None:
         return sample_photographs(signature.inputs[0].name, preprocessing), None
     return "no rows to calibrate it with were given (--calibration)", None
@@ -250,7 +272,6 @@ def _manifest(
         model=publication.model,
         version=publication.version or 1,
         signature=signature,
-        preprocessing=publication.image.preprocessing if publication.image else image_preprocessing(signature),
         output=artifacts.evidence.output,
         labels=publication.labels,
         artifacts=artifacts.kept,

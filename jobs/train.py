@@ -84,6 +84,7 @@ def train(store: Store, digits: Digits, recipe: Recipe, progress: Progress, repo
         image=ImageInput(PREPROCESSING, Scaling()),
         labels=LABELS,
         validation=Validation({IMAGE: digits.held_out.pixels}, digits.held_out.classes),
+        scaled_decode=PREPROCESSING.scaled_decode,  # as it was trained
         calibration={IMAGE: digits.training.pixels},
         data_sha256=digits.sha256,
     )

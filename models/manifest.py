@@ -51,6 +51,24 @@ class LeftOut(BaseModel):
     measured: Artifact | None = None
 
 
+class DecodingCheck(BaseModel):
+    """What scaled decoding does to the answers: the chosen artifact on `rows` JPEG photographs, each decoded both ways.
+
+    `agreement` and `relative_diff` as for artifacts; pixel differences are of 255; `time_ratio` is the time of scaled
+    against full preprocessing. `verdict` says in words whether it is used.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: int
+    agreement: float | None = None
+    relative_diff: float | None = None
+    mean_pixel_diff: float
+    max_pixel_diff: int
+    time_ratio: float
+    verdict: str
+
+
 class Provenance(BaseModel):
     """Where a version comes from. `data_sha256` names the training data, `code_commit` the source tree."""
 
@@ -83,6 +101,7 @@ class Manifest(BaseModel):
     chosen: ArtifactKind
     chosen_because: str
     left_out: tuple[LeftOut, ...] = ()
+    decoding: DecodingCheck | None = None
     metrics: dict[str, float] = {}
     provenance: Provenance | None = None
 

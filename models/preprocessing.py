@@ -4,6 +4,7 @@ Casting and scaling are not here: they live inside the exported graph, so what t
 """
 
 import io
+import math
 import struct
 import zlib
 from typing import Annotated, Literal
@@ -11,6 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import ImageTooLarge, InvalidImage, UnsupportedMediaType
@@ -29,6 +31,7 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_ORIENTATION = 0x0112
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 Channels = Literal["rgb", "bgr", "gray"]
@@ -41,7 +44,9 @@ class Preprocessing(BaseModel):
     """How an image becomes the model's input; part of the version, so it cannot change under it.
 
     `fit` says what happens when the aspect ratios differ: `stretch` ignores it, `pad` keeps the whole image on
-    black, `crop` keeps the centre. `orient` turns the picture upright as its EXIF orientation asks.
+    black, `crop` keeps the centre. `orient` turns the picture upright as its EXIF orientation asks. `scaled_decode`
+    lets the decoder of a JPEG that is too large give half, a quarter or an eighth of its size, never less than what
+    is needed, and grey ones their brightness as it is stored: faster, and the pixels differ a little.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +57,7 @@ class Preprocessing(BaseModel):
     resize: Resize = "bilinear"
     fit: Fit = "stretch"
     orient: bool = True
+    scaled_decode: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -64,7 +70,7 @@ def preprocess(data: bytes, preprocessing: Preprocessing, max_pixels: int = MAX_
 
     Raises InvalidImage, ImageTooLarge or UnsupportedMediaType.
     """
-    image = decode(data, max_pixels)
+    image = decode(data, max_pixels, preprocessing if preprocessing.scaled_decode else None)
     if preprocessing.orient:
         image = orient(image)
     image = to_mode(image, _MODES[preprocessing.channels])
@@ -75,8 +81,8 @@ def preprocess(data: bytes, preprocessing: Preprocessing, max_pixels: int = MAX_
     return np.ascontiguousarray(pixels)
 
 
-def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
-    """Decode the pixels of a still image, looking at its size first."""
+def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS, scaled_for: Preprocessing | None = None) -> Image.Image:
+    """Decode the pixels of a still image, looking at its size first; no more than `scaled_for` needs of them."""
     if not data:
         raise InvalidImage("the image is empty (0 bytes)")
     image = _open(data)
@@ -87,6 +93,8 @@ def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise UnsupportedMediaType("animated images are not served; send one frame")
     try:
+        if scaled_for is not None and isinstance(image, JpegImageFile):
+            image.draft(_MODES[scaled_for.channels], needed_size(image, scaled_for))
         image.load()
     except BROKEN:
         raise InvalidImage(f"the {image.format} image is truncated or damaged") from None
@@ -110,6 +118,29 @@ def orient(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except BROKEN:
         return image
+
+
+def needed_size(image: Image.Image, preprocessing: Preprocessing) -> tuple[int, int]:
+    """The least (width, height), as the picture is stored, that need not be enlarged afterwards.
+
+    One times the size that the model takes: with twice of it, 640 x 480 could not be halved for 224 x 224, and
+    pixels would differ by 0.3 of 255 in place of 1.1 (four-fold photographs).
+    """
+    turned = preprocessing.orient and _is_turned(image)
+    width, height = image.size[::-1] if turned else image.size
+    needed = preprocessing.width, preprocessing.height
+    if preprocessing.fit == "pad":
+        share = min(needed[0] / width, needed[1] / height)
+        needed = max(1, math.ceil(width * share)), max(1, math.ceil(height * share))
+    return needed[::-1] if turned else needed
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether the EXIF orientation swaps width and height."""
+    try:
+        return image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+    except BROKEN:
+        return False
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:

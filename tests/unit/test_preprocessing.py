@@ -6,10 +6,11 @@ import pytest
 from PIL import Image
 
 from models.errors import ImageTooLarge, InvalidImage, TiltyardError, UnsupportedMediaType
-from models.preprocessing import Preprocessing, preprocess
+from models.preprocessing import Preprocessing, decode, needed_size, preprocess
 from tests.tiny import gradient, image_bytes, png_of_size
 
 RGB = Preprocessing(height=8, width=16)
+SCALED = Preprocessing(height=8, width=16, scaled_decode=True)
 
 
 def test_pixels_come_through_unchanged() -> None:
@@ -81,6 +82,59 @@ def test_every_colour_model_is_converted(mode: str, channels: str) -> None:
     assert set(np.unique(pixels)) <= expected
 
 
+def test_decoding_in_full_is_the_default() -> None:
+    assert not Preprocessing.model_validate({"height": 8, "width": 16}).scaled_decode
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "decoded"),
+    [
+        pytest.param(160, 80, (20, 10), id="an eighth"),
+        pytest.param(64, 32, (16, 8), id="a quarter"),
+        pytest.param(63, 32, (32, 16), id="a half, because a quarter were too narrow"),
+        pytest.param(31, 500, (31, 500), id="as it is, because half were too narrow"),
+        pytest.param(8, 4, (8, 4), id="as it is, because it is too small"),
+    ],
+)
+def test_a_jpeg_is_decoded_no_smaller_than_needed(width: int, height: int, decoded: tuple[int, int]) -> None:
+    data = image_bytes(gradient(width, height), "JPEG", quality=95)
+    assert decode(data, scaled_for=SCALED).size == decoded
+    assert decode(data).size == (width, height)
+    full, scaled = preprocess(data, RGB).astype(int), preprocess(data, SCALED).astype(int)
+    assert np.abs(full - scaled).mean() < 4
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_only_jpegs_are_scaled_by_their_decoder(format: str) -> None:
+    data = image_bytes(gradient(160, 80), format)
+    np.testing.assert_array_equal(preprocess(data, SCALED), preprocess(data, RGB))
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("size", [(300, 100), (100, 300), (130, 130), (33, 900)])
+def test_scaled_decoding_knows_orientation_and_fit(fit: str, orientation: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = image_bytes(gradient(*size), "JPEG", exif=exif, quality=95)
+    wanted = Preprocessing.model_validate({"height": 8, "width": 16, "fit": fit, "scaled_decode": True})
+    image = decode(data, scaled_for=wanted)
+    needed = needed_size(decode(data), wanted)
+    assert image.size[0] >= needed[0]
+    assert image.size[1] >= needed[1]
+    assert min(image.size[0] / needed[0], image.size[1] / needed[1]) < 2 or min(size) / max(image.size) >= 1 / 8
+    full = preprocess(data, wanted.model_copy(update={"scaled_decode": False})).astype(int)
+    assert np.abs(preprocess(data, wanted).astype(int) - full).mean() < 6
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
+def test_scaled_grey_is_the_stored_brightness(mode: str) -> None:
+    data = image_bytes(gradient(160, 80).convert(mode), "JPEG", quality=95)
+    grey = Preprocessing(height=8, width=16, channels="gray")
+    scaled = preprocess(data, grey.model_copy(update={"scaled_decode": True})).astype(int)
+    assert np.abs(scaled - preprocess(data, grey).astype(int)).max() <= 8
+
+
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 def test_every_format_is_decoded(format: str) -> None:
     pixels = preprocess(image_bytes(gradient(), format, quality=100), RGB)
@@ -133,5 +187,6 @@ def test_damaged_bytes_never_raise_anything_else(format: str) -> None:
         for _ in range(generator.randint(1, 8)):
             damaged[generator.randrange(len(damaged))] = generator.randrange(256)
         data = bytes(damaged[: generator.randint(1, len(damaged))])
-        with contextlib.suppress(InvalidImage, ImageTooLarge, UnsupportedMediaType):
-            assert preprocess(data, RGB).shape == RGB.shape
+        for preprocessing in (RGB, SCALED):
+            with contextlib.suppress(InvalidImage, ImageTooLarge, UnsupportedMediaType):
+                assert preprocess(data, preprocessing).shape == RGB.shape

@@ -21,7 +21,7 @@ from models.errors import ConversionFailed, InvalidVersion, VersionExists
 from models.preprocessing import Preprocessing
 from models.store import Store
 from models.version import load_version
-from tests.tiny import affine, brightness, floats, lookup, save_onnx
+from tests.tiny import affine, brightness, floats, identity, lookup, save_onnx
 
 SCALING = Scaling(scale=1 / 255, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
 ROOT = Path(__file__).parents[2]
@@ -122,7 +122,30 @@ def test_uint8_models_are_left_as_they_are(store: Store, tmp_path: Path) -> None
     source = brightness(tmp_path / "light.onnx")
     manifest = published(store, source, image=image(Scaling())).manifest
     assert (store.directory("m", 1) / "model.onnx").stat().st_size <= source.stat().st_size + 64
-    assert manifest.preprocessing == Preprocessing(height=8, width=8)
+    assert manifest.preprocessing is not None
+    assert manifest.preprocessing.shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("details", "wanted", "used", "verdict"),
+    [
+        pytest.param(False, None, True, "on: it is within the tolerance", id="within"),
+        pytest.param(True, None, False, "off: it differs by up to", id="outside"),
+        pytest.param(True, True, True, "on, as asked for", id="asked for"),
+        pytest.param(False, False, False, "off, as asked for", id="not asked for"),
+    ],
+)
+def test_scaled_decoding_is_a_matter_of_the_answers(
+    store: Store, tmp_path: Path, details: bool, wanted: bool | None, used: bool, verdict: str
+) -> None:
+    """The mean of a picture stays what it is, its pixels do not."""
+    path = identity(tmp_path / "m.onnx", (32, 32, 3)) if details else brightness(tmp_path / "m.onnx", 32, 32)
+    manifest = published(store, path, scaled_decode=wanted).manifest
+    assert manifest.preprocessing == Preprocessing(height=32, width=32, scaled_decode=used)
+    assert manifest.decoding is not None
+    assert manifest.decoding.verdict.startswith(verdict)
+    assert 0 < manifest.decoding.mean_pixel_diff < 5
+    assert store.manifest("m", 1) == manifest
 
 
 def test_a_conversion_that_went_wrong_is_left_out(
