@@ -35,7 +35,8 @@ class VersionSettings(BaseModel):
     `store` is absolute or relative to the project's root. `artifact` overrules the one chosen when publishing.
     `threads` run one batch; by default as many as the replica's num_cpus, at least one. `preprocessing` says who
     decodes images: the Preprocessor (`actor`), or the replica itself (`inline`), which saves a call between
-    deployments and costs the model its threads. `provider` is what computes: `cuda` and `tensorrt` also need `num_gpus` in the deployment's ray_actor_options.
+    deployments and costs the model its threads. `provider` is what computes: `cuda` and `tensorrt` also need
+    `num_gpus` in the deployment's ray_actor_options.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
