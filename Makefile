@@ -46,7 +46,7 @@ chaos: install  ## Kill replicas by pid under load (stop `make serve` first)
 	$(BIN)/python -m loadtests.chaos
 
 lock: install  ## Write requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra drift \
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra drift --extra bench \
 	    --no-emit-index-url --quiet --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
 
 clean:  ## Remove the environment and the caches (published versions stay)

@@ -1,0 +1,123 @@
+"""Tiltyard's own entries in the comparison: `tiltyard serve` on a generated serve_config.yaml, all of it.
+
+Router, Preprocessor and ModelServer with their limits and checks, one ModelServer replica with one thread per core.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from loadtests.peers.peer import Command, Peer, Request, Start
+from loadtests.server_process import free_port
+from loadtests.workloads import STORE, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What a variant adds to the `args` of the applications."""
+
+    name: str
+    title: str
+    version_args: Mapping[str, Any] = field(default_factory=dict)
+    gateway_args: Mapping[str, Any] = field(default_factory=dict)
+    tolerance: float = 1e-3
+
+
+VARIANTS = (
+    Variant("tiltyard", "Tiltyard, same model.onnx", {"artifact": "onnx"}),
+    # Quantised outputs differ; how much is bounded, and said, when the version is published.
+    Variant("tiltyard-chosen", "Tiltyard, artifact that publish chose", tolerance=0.2),
+    Variant("tiltyard-inline", "Tiltyard, decoding in the replica", {"artifact": "onnx", "preprocessing": "inline"}),
+)
+
+
+def serve_config(variant: Variant, start: Start) -> dict[str, Any]:
+    """The whole configuration: one place to change when its keys do."""
+    workload = start.workload
+    gateway = {
+        "name": "gateway",
+        "route_prefix": "/",
+        "import_path": "deployments.app:gateway",
+        "args": {"max_concurrent_requests": 256, "request_timeout_s": 30, **variant.gateway_args},
+        "deployments": [
+            {
+                "name": "Router",
+                "num_replicas": 1,
+                "user_config": {
+                    "default_model": workload.name,
+                    "models": {workload.name: {"champion": workload.version}},
+                },
+            },
+            {"name": "Preprocessor", "num_replicas": 1},
+        ],
+    }
+    version = {
+        "name": f"{workload.name}-v{workload.version}",
+        "route_prefix": None,
+        "import_path": "deployments.app:model_version",
+        "args": {
+            "model": workload.name,
+            "version": workload.version,
+            "store": str(STORE),
+            "threads": 1,
+            **variant.version_args,
+        },
+        "deployments": [
+            {
+                "name": "ModelServer",
+                "autoscaling_config": {"min_replicas": start.cores, "max_replicas": start.cores},
+                "user_config": {"max_batch_size": workload.max_batch_size},
+            }
+        ],
+    }
+    return {
+        "proxy_location": "HeadOnly",
+        "http_options": {"host": "127.0.0.1", "port": start.port, "request_timeout_s": 60},
+        "applications": [gateway, version],
+    }
+
+
+def peer(variant: Variant) -> Peer:
+    """A variant as the benchmark sees it."""
+
+    def command(start: Start) -> Command:
+        path = start.directory / "serve_config.yaml"
+        with path.open("w") as file:
+            YAML().dump(serve_config(variant, start), file)
+        environment = {
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        }
+        return Command([str(Path(sys.executable).with_name("tiltyard")), "serve", str(path)], environment)
+
+    return Peer(
+        variant.name,
+        variant.title,
+        command,
+        request,
+        read,
+        interrupt=True,
+        startup_timeout_s=180,
+        tolerance=variant.tolerance,
+    )
+
+
+def request(workload: Workload) -> Request:
+    """The routes that users have."""
+    path = f"/models/{workload.name}/predict" if workload.pixels else f"/v1/models/{workload.name}:predict"
+    return Request(path, {"Content-Type": workload.media_type}, workload.body)
+
+
+def read(answer: Any) -> list[float]:
+    """Probabilities of an image by class, in their order, or the prediction of the only row."""
+    if "predictions" in answer:
+        row: list[float] = answer["predictions"][0]
+        return row
+    return list(answer["all_probabilities"].values())
+
+
+OURS: Mapping[str, Peer] = {variant.name: peer(variant) for variant in VARIANTS}
