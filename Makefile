@@ -2,9 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.9
+PEERS := $(notdir $(patsubst %/,%,$(dir $(wildcard loadtests/peers/*/requirements.in))))
+# Of `make loadtest`.
+USERS ?= 16
+SECONDS ?= 30
+HOST ?= http://127.0.0.1:8000
+CLASSES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test lint format typecheck lock footprint chaos clean
+.PHONY: help install serve train test lint format typecheck lock footprint chaos bench bench-quick loadtest loadtest-ui lock-peers clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -45,9 +51,29 @@ footprint: install  ## Measure start-up, memory of each process, latency of one 
 chaos: install  ## Kill replicas by pid under load (stop `make serve` first)
 	$(BIN)/python -m loadtests.chaos
 
+bench: install  ## Compare with every other server, an hour and a half (close everything else first)
+	$(BIN)/python -m loadtests.bench --rounds 3 --write
+
+bench-quick: install  ## Compare with two other servers, under 5 minutes once their environments are made
+	$(BIN)/python -m loadtests.bench --peers limit,tiltyard,fastapi,mosec --workloads mobilenetv2,mlp --seconds 4 --open ''
+
+loadtest: install  ## Half a minute of users against what `make serve` serves; CLASSES=ImageUser, USERS=, SECONDS=, HOST=
+	$(BIN)/locust -f loadtests/locustfile.py --headless --users $(USERS) --spawn-rate $(USERS) \
+	    --run-time $(SECONDS)s --host $(HOST) $(CLASSES)
+
+loadtest-ui: install  ## The same users with locust's page, to start, stop and watch them
+	$(BIN)/locust -f loadtests/locustfile.py --host $(HOST) --class-picker
+
 lock: install  ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra drift --extra bench \
 	    --no-emit-index-url --quiet --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+
+lock-peers: install  ## Write the requirements.lock of every peer anew
+	for peer in $(PEERS); do \
+	    $(BIN)/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_35 --generate-hashes --quiet \
+	        --no-emit-index-url --custom-compile-command 'make lock-peers' \
+	        -o loadtests/peers/$$peer/requirements.lock loadtests/peers/$$peer/requirements.in || exit 1; \
+	done
 
 clean:  ## Remove the environment and the caches (published versions stay)
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -114,7 +114,7 @@ def write_document(results: Results, text: str, document: Path) -> None:
     """Tables and plot for readers."""
     from loadtests.plot import PLOT, draw
 
-    draw(results, TITLES, WORKLOAD_TITLES, PLOT)
+    draw(results, TITLES, WORKLOAD_TITLES, OURS, PLOT)
     picture = f"![Throughput of each server]({os.path.relpath(PLOT, document.parent)})"
     insert(f"{picture}\n\n{text}", document)
 

@@ -51,10 +51,9 @@ def closed_table(results: Results, workload: str, titles: Mapping[str, str]) -> 
     """One row per server, fastest first: throughput and p50 / p99 for each number of clients, and what it costs."""
     levels = [level for level in results.levels("closed")]
     most = levels[-1]
-    reference = REFERENCE if REFERENCE in results.peers(workload) else None
     columns = [f"{level:g} client{'s' if level != 1 else ''}: req/s" for level in levels]
     columns += [f"p50 / p99 ms at {level:g}" for level in levels if level in (levels[0], most)]
-    columns += ["of Tiltyard", "errors", "start s", "memory MiB", "generator"]
+    columns += ["of the limit", "x Tiltyard", "errors", "start s", "memory MiB", "generator"]
     rows = []
     for peer in ordered(results, workload, most):
 
@@ -64,8 +63,9 @@ def closed_table(results: Results, workload: str, titles: Mapping[str, str]) -> 
         row = [titles.get(peer, peer), *(number(at(level, lambda m: m.rps)) for level in levels)]
         for level in dict.fromkeys((levels[0], most)):
             row.append(f"{number(at(level, lambda m: m.p50_ms))} / {number(at(level, lambda m: m.p99_ms))}")
-        ratio = results.ratio(workload, peer, reference, most) if reference else None
-        row += ["" if ratio is None else f"{ratio:.2f}", number(at(most, lambda m: m.errors))]
+        ratios = [results.ratio(workload, peer, to, most) for to in ("limit", REFERENCE)]
+        row += ["" if ratio is None else number(ratio) for ratio in ratios]
+        row.append(number(at(most, lambda m: m.errors)))
         row += [number(results.cost(workload, peer, value)) for value in (startup_s, memory_mib)]
         share = at(most, lambda m: m.generator_cpu)
         row.append("" if not share else f"{share:.0%}")
