@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from loadtests.peers.catalogue import ENVIRONMENTS
+from loadtests.peers.launch import ENVIRONMENTS
 from loadtests.peers.peer import Peer
 from loadtests.workloads import ROOT, Report
 

@@ -38,6 +38,12 @@ def status_if_complete(data: bytes) -> int | None:
     return int(head[9:12]) if complete else None
 
 
+def will_close(data: bytes) -> bool:
+    """Whether the server closes the connection behind this answer."""
+    head = data.partition(b"\r\n\r\n")[0].lower()
+    return head.startswith(b"http/1.0") or b"\r\nconnection: close" in head
+
+
 @dataclass(eq=False)
 class Connection:
     """One socket, and when the request that is on it was due (None: it is free)."""
@@ -138,7 +144,7 @@ class Connections:
             return
         self._record(status, connection.due)
         connection.due = None
-        if b"\r\nconnection: close" in bytes(connection.received[:1024]).lower():
+        if will_close(bytes(connection.received[:1024])):
             self._drop(connection)
         else:
             self._free.append(connection)
