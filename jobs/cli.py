@@ -14,7 +14,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from jobs.printing import err, out, percent, print_addresses, print_diff, print_manifest, print_published
+from jobs.frontier import RULE
+from jobs.printing import (
+    err,
+    out,
+    percent,
+    print_addresses,
+    print_diff,
+    print_frontier,
+    print_manifest,
+    print_published,
+    print_written,
+)
 from jobs.service import DASHBOARD
 from jobs.tensorflow_import import import_tensorflow
 from jobs.tolerance import Tolerance
@@ -287,6 +298,62 @@ def undeploy(
         out.print(f"No service runs at {address}: {file} is written.")
     else:
         out.print(f"[green]{name} is no longer served.[/]")
+
+
+@app.command(
+    help=f"""Measure batch size x threads x replicas of a version here, and write the best into FILE.
+
+    Replicas are processes that run batches of the golden inputs back to back, without Ray, HTTP and preprocessing,
+    which take their share of the machine on top; p99 is the time of one batch. Stop what else runs first.
+
+    {RULE} With --target-p99-ms only the settings within it count."""
+)
+def tune(
+    name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The newest version by default.")],
+    version: Annotated[int | None, typer.Option(min=1, help="The same as NAME@VERSION.")] = None,
+    file: Annotated[Path, typer.Option("--config", "--file", "-f", help="What is edited.")] = Path("serve_config.yaml"),
+    budget_s: Annotated[float, typer.Option(min=1, help="About how many seconds to measure.")] = 60.0,
+    target_p99_ms: Annotated[
+        float | None, typer.Option(help="The longest that a batch may take, of 99 in 100.", show_default=False)
+    ] = None,
+    dry_run: DryRunOption = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
+    store: StoreOption = DEFAULT_ROOT,
+) -> None:
+    """Measure, show, ask, write."""
+    from jobs import deploy, machine, sizing, tune
+    from jobs.frontier import choose
+
+    opened = Store(store)
+    model, number = _parse(name if version is None else f"{name}@{version}", opened)
+    order = sizing.served_artifact(file, opened, model, number, deployed=not dry_run)
+    cores = machine.cores()
+    if (busy := os.getloadavg()[0]) > cores / 2:
+        err.print(f"[yellow]The machine is busy[/] (load {busy:.1f} on {cores} cores): that is measured too.")
+    with _progress() as progress:
+        task = progress.add_task(f"measuring {model} version {number}", total=1, status="")
+        tuning = tune.tune(
+            order, cores, budget_s, target_p99_ms, lambda share, s: progress.update(task, completed=share, status=s)
+        )
+        progress.update(task, completed=1, status="done")
+    try:
+        choice = choose(tuning.measured, target_p99_ms)
+    except InvalidRequest:
+        print_frontier(tuning, None)
+        raise
+    print_frontier(tuning, choice)
+    with deploy.alone(file):
+        change = sizing.plan_setting(file, opened, model, number, choice.measured.setting)
+        print_diff(change.diff)
+        if dry_run or not change.diff:
+            if not change.before.has(model, number):
+                out.print(f"It is not deployed: [bold]tiltyard deploy {model}@{number}[/] first, then tune it again.")
+            return
+        if not yes and not typer.confirm(f"Write this to {file}?"):
+            out.print("Nothing was written.")
+            return
+        deploy.write(change)
+    print_written(file, f"{model} version {number}", sizing.restarts(change, model, number))
 
 
 @app.command()

@@ -85,6 +85,12 @@ def undeploy(change: Change, service: Service | None, timeout_s: float) -> None:
                 service.wait_until_gone(name, timeout_s)
 
 
+def write(change: Change) -> None:
+    """Write the file; what runs stays as it is. Raises Conflict."""
+    with _written(change, None):
+        pass
+
+
 def running_service(address: str) -> Service | None:
     """The service at a dashboard address, or None where none runs. Raises ServiceError."""
     try:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.syntax import Syntax
-from rich.table import Table
+from rich.table import Column, Table
 
+from jobs.frontier import Choice, Measured, frontier
+from jobs.tune import Tuning
 from models.manifest import Artifact, DecodingCheck, Manifest
 
 out = Console(highlight=False)
@@ -112,6 +114,44 @@ def print_manifest(manifest: Manifest) -> None:
         grid.add_row("libraries", ", ".join(f"{name} {number}" for name, number in made.libraries.items()))
     out.print(grid)
     _print_artifacts(manifest)
+
+
+def print_frontier(tuning: Tuning, choice: Choice | None) -> None:
+    """Print the settings that no other beats, the chosen one among them and why."""
+    shown = set(frontier(tuning.measured)) | ({choice.measured} if choice else set())
+    table = Table(*(Column(name, justify="right") for name in _FRONTIER), "")
+    for each in sorted(shown, key=lambda m: m.p99_ms):
+        chosen = choice is not None and each == choice.measured
+        table.add_row(*_frontier_row(each), "chosen" if chosen else "", style="bold green" if chosen else None)
+    out.print(table)
+    rounds = f"{tuning.rounds} round{'s' * (tuning.rounds > 1)}"
+    out.print(f"The best of {len(tuning.measured)} settings, medians of {rounds}, {tuning.elapsed_s:.0f} s in all.")
+    for what, why in tuning.left_out.items():
+        out.print(f"Not measured: {what}: {why}.", soft_wrap=True, markup=False)
+    if choice is not None:
+        out.print(f"Chosen: {choice.measured.setting}: {choice.because}.", soft_wrap=True)
+
+
+def print_written(path: Path, name: str, restarts: bool) -> None:
+    """Print what a changed serve_config.yaml means for a service that runs."""
+    out.print(f"[green]{path} is written.[/] What runs is as before, until you apply it:", soft_wrap=True)
+    out.print(f"  RAY_AUTH_MODE=token serve deploy {path}", soft_wrap=True, style="bold")
+    what = f"restarts the replicas of {name}, as args change" if restarts else "restarts no replica that stays"
+    out.print(f"That {what}.", soft_wrap=True)
+
+
+_FRONTIER = ("replicas", "threads", "batch", "rows/s", "p50, ms", "p99, ms", "MiB a replica")
+
+
+def _frontier_row(measured: Measured) -> tuple[str, ...]:
+    setting = measured.setting
+    return (
+        *(str(number) for number in (setting.replicas, setting.threads, setting.batch)),
+        f"{measured.rows_per_s:,.0f}",
+        f"{measured.p50_ms:.3g}",
+        f"{measured.p99_ms:.3g}",
+        f"{measured.replica_bytes / 1024**2:,.0f}",
+    )
 
 
 def percent(share: float | None) -> str:

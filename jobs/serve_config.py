@@ -76,6 +76,20 @@ class ServeConfig:
         """The Router's user_config. Raises InvalidConfig."""
         return validated(RoutingPolicy, self._router_entry().get("user_config") or {}, "Router user_config")
 
+    def has(self, model: str, version: int) -> bool:
+        """Whether a version is deployed."""
+        return application_name(model, version) in self.names
+
+    def application(self, model: str, version: int) -> CommentedMap:
+        """The application of a version, to read or to edit. Raises VersionNotFound."""
+        name = application_name(model, version)
+        for application in self.data["applications"]:
+            if application["name"] == name:
+                found: CommentedMap = application
+                return found
+        there = sorted(self.names - {"gateway"})
+        raise VersionNotFound(f"{model} version {version} is not deployed; there are: {', '.join(there) or 'none'}")
+
     def add_version(self, model: str, version: int, store: str, artifact: ArtifactKind | None) -> None:
         """Add a version's application and the Router's entry.
 
