@@ -29,6 +29,7 @@ from jobs.printing import (
 from jobs.service import DASHBOARD
 from jobs.tensorflow_import import import_tensorflow
 from jobs.tolerance import Tolerance
+from jobs.tune import CALL_MS
 from models.errors import InvalidManifest, InvalidRequest, TiltyardError
 from models.manifest import ArtifactKind
 from models.preprocessing import Channels, Fit, Layout, Resize
@@ -301,14 +302,16 @@ def undeploy(
 
 
 @app.command(
+    name="tune",
     help=f"""Measure batch size x threads x replicas of a version here, and write the best into FILE.
 
     Replicas are processes that run batches of the golden inputs back to back, without Ray, HTTP and preprocessing,
-    which take their share of the machine on top; p99 is the time of one batch. Stop what else runs first.
+    which take their share of the machine on top; what bringing a batch to a replica costs (--call-ms) is added to each.
+    p99 is the time of one batch, on replicas that are never idle. Stop what else runs first.
 
-    {RULE} With --target-p99-ms only the settings within it count."""
+    {RULE} With --target-p99-ms only the settings within it count.""",
 )
-def tune(
+def tune_(
     name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The newest version by default.")],
     version: Annotated[int | None, typer.Option(min=1, help="The same as NAME@VERSION.")] = None,
     file: Annotated[Path, typer.Option("--config", "--file", "-f", help="What is edited.")] = Path("serve_config.yaml"),
@@ -316,26 +319,30 @@ def tune(
     target_p99_ms: Annotated[
         float | None, typer.Option(help="The longest that a batch may take, of 99 in 100.", show_default=False)
     ] = None,
+    call_ms: Annotated[float, typer.Option(min=0, help="What each batch costs besides the model.")] = CALL_MS,
     dry_run: DryRunOption = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
     store: StoreOption = DEFAULT_ROOT,
 ) -> None:
     """Measure, show, ask, write."""
-    from jobs import deploy, machine, sizing, tune
+    from jobs import deploy, machine, sizing
     from jobs.frontier import choose
+    from jobs.tune import tune
 
     opened = Store(store)
     model, number = _parse(name if version is None else f"{name}@{version}", opened)
-    order = sizing.served_artifact(file, opened, model, number, deployed=not dry_run)
     cores = machine.cores()
     if (busy := os.getloadavg()[0]) > cores / 2:
         err.print(f"[yellow]The machine is busy[/] (load {busy:.1f} on {cores} cores): that is measured too.")
     with _progress() as progress:
-        task = progress.add_task(f"measuring {model} version {number}", total=1, status="")
-        tuning = tune.tune(
-            order, cores, budget_s, target_p99_ms, lambda share, s: progress.update(task, completed=share, status=s)
-        )
-        progress.update(task, completed=1, status="done")
+        task = progress.add_task(f"measuring {model} version {number}", total=1, status=f"checking {file}")
+        order = sizing.served_artifact(file, opened, model, number, deployed=not dry_run)
+
+        def show(share: float, what: str) -> None:
+            progress.update(task, completed=share, status=what)
+
+        tuning = tune(order, cores, budget_s, target_p99_ms, show, call_ms)
+        show(1, "done")
     try:
         choice = choose(tuning.measured, target_p99_ms)
     except InvalidRequest:

@@ -58,9 +58,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What happened; `latencies_ms` are of single batches, evenly picked by rank where there were many."""
+    """How long batches took; `latencies_ms` are of single ones, evenly picked by rank where there were many."""
 
-    rows_per_s: float
+    mean_ms: float
     latencies_ms: npt.NDArray[np.float64]
     resident_bytes: int
 
@@ -92,9 +92,8 @@ class MeasuredReplica:
     def run(self, order: Run) -> Ran:
         """Run it back to back. Raises ModelFailed."""
         times = self._repeat(order.seconds)
-        rows = len(next(iter(self._batch.values())))
         ranks = np.linspace(0, 1, min(len(times), MOST_LATENCIES))
-        return Ran(rows * len(times) / sum(times), np.quantile(times, ranks) * 1000, resident_bytes())
+        return Ran(1000 * sum(times) / len(times), np.quantile(times, ranks) * 1000, resident_bytes())
 
     def _repeat(self, seconds: float) -> list[float]:
         """Seconds that each batch took."""

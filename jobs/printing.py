@@ -9,6 +9,7 @@ from rich.syntax import Syntax
 from rich.table import Column, Table
 
 from jobs.frontier import Choice, Measured, frontier
+from jobs.replica_pool import RAY_REPLICA_BYTES
 from jobs.tune import Tuning
 from models.manifest import Artifact, DecodingCheck, Manifest
 
@@ -124,6 +125,11 @@ def print_frontier(tuning: Tuning, choice: Choice | None) -> None:
         chosen = choice is not None and each == choice.measured
         table.add_row(*_frontier_row(each), "chosen" if chosen else "", style="bold green" if chosen else None)
     out.print(table)
+    out.print(
+        f"p50 and p99 are times of one batch, {tuning.call_ms:g} ms for the call that brings it included. "
+        f"Under Ray each replica holds about {RAY_REPLICA_BYTES // 1024**2} MiB more.",
+        soft_wrap=True,
+    )
     rounds = f"{tuning.rounds} round{'s' * (tuning.rounds > 1)}"
     out.print(f"The best of {len(tuning.measured)} settings, medians of {rounds}, {tuning.elapsed_s:.0f} s in all.")
     for what, why in tuning.left_out.items():
@@ -136,11 +142,13 @@ def print_written(path: Path, name: str, restarts: bool) -> None:
     """Print what a changed serve_config.yaml means for a service that runs."""
     out.print(f"[green]{path} is written.[/] What runs is as before, until you apply it:", soft_wrap=True)
     out.print(f"  RAY_AUTH_MODE=token serve deploy {path}", soft_wrap=True, style="bold")
-    what = f"restarts the replicas of {name}, as args change" if restarts else "restarts no replica that stays"
-    out.print(f"That {what}.", soft_wrap=True)
+    if restarts:
+        out.print(f"That restarts the replicas of {name}, because its args change.", soft_wrap=True)
+    else:
+        out.print(f"No replica of {name} is restarted: only their number or their batches change.", soft_wrap=True)
 
 
-_FRONTIER = ("replicas", "threads", "batch", "rows/s", "p50, ms", "p99, ms", "MiB a replica")
+_FRONTIER = ("replicas", "threads", "batch", "rows/s", "p50, ms", "p99, ms", "MiB each")
 
 
 def _frontier_row(measured: Measured) -> tuple[str, ...]:

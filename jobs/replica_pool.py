@@ -77,10 +77,14 @@ class ReplicaProcess:
 
 
 class ReplicaPool:
-    """Replicas of one version by their number of threads, kept for the next measurement."""
+    """Replicas of one version by their number of threads, kept for the next measurement.
 
-    def __init__(self, order: Load) -> None:
+    `call_ms` is what bringing a batch to a replica costs; every batch is counted with it.
+    """
+
+    def __init__(self, order: Load, call_ms: float = 0.0) -> None:
         self._order = order
+        self.call_ms = call_ms
         self._replicas: dict[int, list[ReplicaProcess]] = {}
         self._replica_bytes = 0
         self.fixed_rows: int | None = None
@@ -123,10 +127,10 @@ class ReplicaPool:
         replicas = self._replicas[setting.threads][: setting.replicas]
         _ask(replicas, WarmUp(setting.batch, warm_up_s))
         ran: list[Ran] = _ask(replicas, Run(seconds))
-        latencies = np.concatenate([each.latencies_ms for each in ran])
+        latencies = np.concatenate([each.latencies_ms for each in ran]) + self.call_ms
         return Measured(
             setting,
-            rows_per_s=sum(each.rows_per_s for each in ran),
+            rows_per_s=sum(setting.batch * 1000 / (each.mean_ms + self.call_ms) for each in ran),
             p50_ms=float(np.quantile(latencies, 0.5)),
             p99_ms=float(np.quantile(latencies, 0.99)),
             replica_bytes=max(each.resident_bytes for each in ran),

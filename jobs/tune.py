@@ -1,13 +1,14 @@
 """`tiltyard tune`: batch size x threads x replicas of a version, measured on this machine.
 
 Replicas are processes that run batches back to back, as they do under full load: without Ray, HTTP and
-preprocessing, which take their share of the machine on top.
+preprocessing, which take their share of the machine on top. Of these only what a batch costs, whatever its size, bears
+on the setting, so it is added to each: without it, the best batch of a tiny model would be a tiny one.
 """
 
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -16,8 +17,11 @@ from jobs.measured_replica import Load
 from jobs.replica_pool import ReplicaPool
 from models.errors import InvalidRequest, InvalidVersion, ModelFailed
 
+CALL_MS = 1.0
+"""Cost of bringing a batch to a replica: behind HAProxy a replica answered 5,300 requests/s by itself, and 1,000/s with
+one call to another replica for each, so 0.8 ms; a batch takes a little more."""
+
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
-ROUNDS = 5
 PLANNED_ROUNDS = 3
 LEAST_ROUNDS = 2
 SLICE_S = (0.05, 1.0)
@@ -36,21 +40,29 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What was measured, in how many rounds, and what was not with the reason."""
+    """What was measured, each batch counted with `call_ms`, in how many rounds, and what was not with the reason."""
 
     measured: list[Measured]
+    call_ms: float
     rounds: int
     elapsed_s: float
     left_out: dict[str, str]
 
 
-def tune(order: Load, cores: int, budget_s: float, target_p99_ms: float | None, progress: Progress) -> Tuning:
+def tune(
+    order: Load,
+    cores: int,
+    budget_s: float,
+    target_p99_ms: float | None,
+    progress: Progress,
+    call_ms: float = CALL_MS,
+) -> Tuning:
     """Measure a version for about `budget_s` seconds. No process is left, whatever happens.
 
     Raises what loading the version raises, ModelUnavailable where a process ends, ModelFailed where nothing runs,
     InvalidRequest where the time does not suffice.
     """
-    with ReplicaPool(order) as pool:
+    with ReplicaPool(order, call_ms) as pool:
         return _Measurement(pool, budget_s, target_p99_ms, progress).run(shapes(cores))
 
 
@@ -70,19 +82,16 @@ def batches(fixed_rows: int | None) -> tuple[int, ...]:
     return BATCHES if fixed_rows is None else (fixed_rows,)
 
 
-@dataclass
-class _Growth:
-    """How throughput of one shape rises with the batch, and when to stop trying larger ones."""
+def still_grows(measured: Sequence[Measured], longest_ms: float) -> bool:
+    """Whether a batch twice as large as the last of these, which are one shape's by rising batch, is worth trying.
 
-    best: float = 0.0
-    stale: int = 0
-
-    def ends_with(self, measured: Measured, longest_ms: float) -> bool:
-        """Whether the next larger batch is not worth trying; twice as many rows take about twice as long."""
-        risen = measured.rows_per_s >= self.best * RISE
-        self.best = max(self.best, measured.rows_per_s)
-        self.stale = 0 if risen else self.stale + 1
-        return self.stale >= PATIENCE or 2 * measured.p50_ms > longest_ms
+    It is while throughput rises, or has not failed to twice in succession; twice the rows take about twice as long.
+    """
+    best, stale = 0.0, 0
+    for each in measured:
+        stale = 0 if each.rows_per_s >= best * RISE else stale + 1
+        best = max(best, each.rows_per_s)
+    return stale < PATIENCE and (not measured or 2 * measured[-1].p50_ms <= longest_ms)
 
 
 @dataclass
@@ -93,23 +102,31 @@ class _Measurement:
     progress: Progress
     started: float = field(default_factory=time.monotonic)
     slices: dict[Setting, list[Measured]] = field(default_factory=dict)
+    tried: dict[Shape, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     loaded_s: float = 0.0
     slice_s: float = SLICE_S[0]
+    shapes: list[Shape] = field(default_factory=list)
+    sizes: tuple[int, ...] = BATCHES
 
     def run(self, wanted: list[Shape]) -> Tuning:
-        there = list(self._load(wanted))
-        sizes = batches(self.pool.fixed_rows)
+        self.shapes = list(self._load(wanted))
+        self.sizes = batches(self.pool.fixed_rows)
         self.loaded_s = self._elapsed_s
-        fair_s = (self.budget_s - self.loaded_s) / (len(there) * len(sizes) * PLANNED_ROUNDS) / (1 + WARM_UP_SHARE)
+        slices = len(self.shapes) * len(self.sizes) * PLANNED_ROUNDS
+        fair_s = (self.budget_s - self.loaded_s) / slices / (1 + WARM_UP_SHARE)
         self.slice_s = min(max(fair_s, SLICE_S[0]), SLICE_S[1])
-        self._grow(there, sizes)
+        while settings := self._larger():
+            self._measure_all(settings, 1)
+            if self._is_late(1 / LEAST_ROUNDS):
+                break
         if not self.slices:
             raise ModelFailed("nothing could be measured: " + listed(self.left_out))
         rounds = 1
-        while rounds < ROUNDS and self._repeat(rounds + 1):
+        while self._repeat(rounds + 1):
             rounds += 1
-        return Tuning(self._summaries(), rounds, self._elapsed_s, self.left_out)
+        self.left_out |= {f"{setting} and more": NO_TIME for setting in self._larger()}
+        return Tuning(self._summaries(), self.pool.call_ms, rounds, self._elapsed_s, self.left_out)
 
     def _load(self, wanted: list[Shape]) -> Iterator[Shape]:
         """Load as many replicas as the shapes need, in half of the time."""
@@ -122,45 +139,54 @@ class _Measurement:
                 yield shape
             else:
                 self.left_out[shape_text(*shape)] = "memory does not suffice"
-        if len(wanted) > 1 and all(shape_text(*shape) in self.left_out for shape in wanted[1:]):
+        if self.left_out and set(self.left_out.values()) == {NO_TIME} and len(self.left_out) == len(wanted) - 1:
             raise InvalidRequest(
-                f"more than one replica with one thread could not be loaded in {self.budget_s * LOADING_SHARE:g} s, "
-                f"half of --budget-s: {listed(self.left_out)}"
+                f"half of --budget-s went by loading one replica ({self._elapsed_s:.0f} s), so nothing could be "
+                "compared with it; give it more"
             )
 
-    def _grow(self, there: list[Shape], sizes: tuple[int, ...]) -> None:
-        """First round: larger and larger batches, as long as they bring something."""
+    def _larger(self) -> list[Setting]:
+        """The next larger batch of each shape that still gains by it, as far as is known by now."""
         longest_ms = min(self.slice_s * 1000, 2 * (self.target_p99_ms or math.inf))
-        growing = {shape: _Growth() for shape in there}
-        for size in sizes:
-            if size > sizes[0] and growing and self._is_late(1 / LEAST_ROUNDS):
-                self.left_out[f"batches of {size} and more"] = NO_TIME
-                return
-            for shape, growth in list(growing.items()):
-                measured = self._measure(Setting(*shape, size), 1)
-                if measured is not None and growth.ends_with(measured, longest_ms):
-                    del growing[shape]
+        summaries = sorted(self._summaries(), key=lambda measured: measured.setting)
+        larger = []
+        for shape in self.shapes:
+            of_shape = [m for m in summaries if (m.setting.replicas, m.setting.threads) == shape]
+            untried = [size for size in self.sizes if size > self.tried.get(shape, 0)]
+            if untried and still_grows(of_shape, longest_ms):
+                larger.append(Setting(*shape, untried[0]))
+        return larger
 
     def _repeat(self, number: int) -> bool:
-        """One more round of what can still be chosen, in another order; whether it was done to the end."""
-        settings = [measured.setting for measured in contenders(self._summaries())]
+        """One more round of what can still be chosen, in another order; whether it was done to the end.
+
+        A batch size that one noisy moment kept from being tried gets its chance here.
+        """
+        known = [summary for summary in self._summaries() if len(self.slices[summary.setting]) >= LEAST_ROUNDS]
+        clear = set(known) - set(contenders(known))
+        settings = [m.setting for m in self._summaries() if m not in clear] + self._larger()
         random.Random(number).shuffle(settings)
+        return self._measure_all(settings, number)
+
+    def _measure_all(self, settings: list[Setting], number: int) -> bool:
+        """Measure them one after the other; whether time sufficed. The first round looks at the clock by itself."""
         for setting in settings:
-            if self._is_late():
+            if self._is_late() and number > 1:
                 return False
             self._measure(setting, number)
         return True
 
-    def _measure(self, setting: Setting, number: int) -> Measured | None:
-        """One slice of time for one setting; None where it does not work."""
+    def _measure(self, setting: Setting, number: int) -> None:
+        """One slice of time for one setting; one that does not work is left out."""
+        shape = setting.replicas, setting.threads
+        self.tried[shape] = max(self.tried.get(shape, 0), setting.batch)
         self._tell(f"round {number}: {setting}")
         try:
             measured = self.pool.measure(setting, self.slice_s, self.slice_s * WARM_UP_SHARE)
         except (ModelFailed, InvalidVersion) as error:
             self.left_out[str(setting)] = str(error)
-            return None
-        self.slices.setdefault(setting, []).append(measured)
-        return measured
+        else:
+            self.slices.setdefault(setting, []).append(measured)
 
     def _summaries(self) -> list[Measured]:
         return [_summary(slices) for slices in self.slices.values()]
