@@ -26,7 +26,7 @@ def filled(store: Store, tmp_path: Path) -> Store:
 
 def test_help_teaches() -> None:
     done = tiltyard("--help")
-    for command in ("train", "publish", "list", "show", "deploy", "undeploy", "serve"):
+    for command in ("train", "publish", "list", "show", "deploy", "undeploy", "tune", "serve"):
         assert command in done.stdout
     assert "--scale 0.00392157" in " ".join(tiltyard("publish", "--help").stdout.split())
 

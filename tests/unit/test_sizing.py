@@ -52,8 +52,8 @@ def edited(path: Path, setting: Setting) -> tuple[list[str], list[str]]:
     after = before.copy()
     apply_setting(after, "affine", 1, setting)
     check(ServeConfig(after.copy().data))
-    lines = before.diff(after, "f").splitlines()[2:]
-    return [line[1:].strip() for line in lines if line[0] == "-"], [line[1:].strip() for line in lines if line[0] == "+"]
+    lines = [(line[0], line[1:].strip()) for line in before.diff(after, "f").splitlines()[2:]]
+    return [line for sign, line in lines if sign == "-"], [line for sign, line in lines if sign == "+"]
 
 
 SERVER = "    deployments:\n      - name: ModelServer\n"
