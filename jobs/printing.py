@@ -65,8 +65,8 @@ def _print_decoding(check: DecodingCheck) -> None:
         answers = f"agree on {percent(check.agreement)}"
     pixels = f"{check.mean_pixel_diff:.2f} of 255 on average and {check.max_pixel_diff} at most"
     out.print(
-        f"Scaled decoding of large JPEGs is {check.verdict}. It takes {check.time_ratio:.2f} of the time; on {check.rows}"
-        f" photographs, pixels are off by {pixels}, answers {answers}.",
+        f"Scaled decoding of large JPEGs is {check.verdict}. It takes {check.time_ratio:.2f} of the time; "
+        f"on {check.rows} photographs, pixels are off by {pixels}, answers {answers}.",
         soft_wrap=True,
         markup=False,
     )
