@@ -315,7 +315,7 @@ def tune_(
     name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The newest version by default.")],
     version: Annotated[int | None, typer.Option(min=1, help="The same as NAME@VERSION.")] = None,
     file: Annotated[Path, typer.Option("--config", "--file", "-f", help="What is edited.")] = Path("serve_config.yaml"),
-    budget_s: Annotated[float, typer.Option(min=1, help="About how many seconds to measure.")] = 60.0,
+    budget_s: Annotated[float, typer.Option(min=1, help="About how many seconds it takes.")] = 60.0,
     target_p99_ms: Annotated[
         float | None, typer.Option(help="The longest that a batch may take, of 99 in 100.", show_default=False)
     ] = None,
@@ -341,7 +341,11 @@ def tune_(
         def show(share: float, what: str) -> None:
             progress.update(task, completed=share, status=what)
 
-        tuning = tune(order, cores, budget_s, target_p99_ms, show, call_ms)
+        try:
+            tuning = tune(order, cores, budget_s, target_p99_ms, show, call_ms)
+        except KeyboardInterrupt:
+            show(1, "stopped: nothing is written")
+            raise
         show(1, "done")
     try:
         choice = choose(tuning.measured, target_p99_ms)
@@ -349,8 +353,11 @@ def tune_(
         print_frontier(tuning, None)
         raise
     print_frontier(tuning, choice)
+    setting = choice.measured.setting
+    if (setting.replicas, setting.threads) in tuning.unfinished:
+        raise InvalidRequest("larger batches may do better, but there was no time for them: give more --budget-s")
     with deploy.alone(file):
-        change = sizing.plan_setting(file, opened, model, number, choice.measured.setting)
+        change = sizing.plan_setting(file, opened, model, number, setting)
         print_diff(change.diff)
         if dry_run or not change.diff:
             if not change.before.has(model, number):

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from jobs.frontier import Choice, Measured, frontier
 from jobs.replica_pool import RAY_REPLICA_BYTES
-from jobs.tune import LEAST_ROUNDS, Tuning
+from jobs.tune import Tuning
 from models.manifest import Artifact, DecodingCheck, Manifest
 
 out = Console(highlight=False)
@@ -130,10 +130,10 @@ def print_frontier(tuning: Tuning, choice: Choice | None) -> None:
         f"Under Ray each replica holds about {RAY_REPLICA_BYTES // 1024**2} MiB more.",
         soft_wrap=True,
     )
-    rounds = f"{tuning.rounds} round{'s' * (tuning.rounds > 1)}"
-    out.print(f"The best of {len(tuning.measured)} settings, medians of {rounds}, {tuning.elapsed_s:.0f} s in all.")
-    if tuning.rounds < LEAST_ROUNDS:
-        out.print("[yellow]Each was measured once only:[/] with more --budget-s the choice repeats better.")
+    out.print(
+        f"The best of {len(tuning.measured)} settings, medians of {tuning.rounds} rounds, "
+        f"{tuning.elapsed_s:.0f} s in all."
+    )
     for what, why in tuning.left_out.items():
         out.print(f"Not measured: {what}: {why}.", soft_wrap=True, markup=False)
     if choice is not None:

@@ -40,13 +40,17 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What was measured, each batch counted with `call_ms`, in how many rounds, and what was not with the reason."""
+    """What was measured, each batch counted with `call_ms`, in how many rounds, and what was not with the reason.
+
+    `unfinished` are shapes that gained by larger batches when time was up.
+    """
 
     measured: list[Measured]
     call_ms: float
     rounds: int
     elapsed_s: float
     left_out: dict[str, str]
+    unfinished: set[Shape]
 
 
 def tune(
@@ -57,7 +61,9 @@ def tune(
     progress: Progress,
     call_ms: float = CALL_MS,
 ) -> Tuning:
-    """Measure a version for about `budget_s` seconds. No process is left, whatever happens.
+    """Measure a version for about `budget_s` seconds, half of which loading it may take; what it takes more is added.
+
+    No process is left, whatever happens.
 
     Raises what loading the version raises, ModelUnavailable where a process ends, ModelFailed where nothing runs.
     """
@@ -104,6 +110,7 @@ class _Measurement:
     tried: dict[Shape, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     loaded_s: float = 0.0
+    measuring_s: float = 0.0
     slice_s: float = SLICE_S[0]
     shapes: list[Shape] = field(default_factory=list)
     sizes: tuple[int, ...] = BATCHES
@@ -112,8 +119,8 @@ class _Measurement:
         self.shapes = list(self._load(wanted))
         self.sizes = batches(self.pool.fixed_rows)
         self.loaded_s = self._elapsed_s
-        slices = len(self.shapes) * len(self.sizes) * PLANNED_ROUNDS
-        fair_s = max(0.0, self.budget_s - self.loaded_s) / slices / (1 + WARM_UP_SHARE)
+        self.measuring_s = max(self.budget_s - self.loaded_s, self.budget_s * (1 - LOADING_SHARE))
+        fair_s = self.measuring_s / (len(self.shapes) * len(self.sizes) * PLANNED_ROUNDS) / (1 + WARM_UP_SHARE)
         self.slice_s = min(max(fair_s, SLICE_S[0]), SLICE_S[1])
         while settings := self._larger():
             self._measure_all(settings, 1)
@@ -124,8 +131,10 @@ class _Measurement:
         rounds = 1
         while self._repeat(rounds + 1):
             rounds += 1
-        self.left_out |= {f"{setting} and more": NO_TIME for setting in self._larger()}
-        return Tuning(self._summaries(), self.pool.call_ms, rounds, self._elapsed_s, self.left_out)
+        unfinished = self._larger()
+        self.left_out |= {f"{setting} and more": NO_TIME for setting in unfinished}
+        shapes = {(setting.replicas, setting.threads) for setting in unfinished}
+        return Tuning(self._summaries(), self.pool.call_ms, rounds, self._elapsed_s, self.left_out, shapes)
 
     def _load(self, wanted: list[Shape]) -> Iterator[Shape]:
         """Load as many replicas as the shapes need, in half of the time; for two shapes there is always time."""
@@ -163,9 +172,12 @@ class _Measurement:
         return self._measure_all(settings, number)
 
     def _measure_all(self, settings: list[Setting], number: int) -> bool:
-        """Measure them one after the other; whether time sufficed. The first round looks at the clock by itself."""
+        """Measure them one after the other; whether time sufficed. The first two rounds are done in any case.
+
+        The first one looks at the clock itself, and the second takes as long.
+        """
         for setting in settings:
-            if self._is_late() and number > 1:
+            if self._is_late() and number > LEAST_ROUNDS:
                 return False
             self._measure(setting, number)
         return True
@@ -190,7 +202,7 @@ class _Measurement:
 
     def _is_late(self, share: float = 1.0) -> bool:
         """Whether that share of the time after loading is used up."""
-        return self._elapsed_s - self.loaded_s >= share * (self.budget_s - self.loaded_s)
+        return self._elapsed_s - self.loaded_s >= share * self.measuring_s
 
     @property
     def _elapsed_s(self) -> float:

@@ -164,10 +164,11 @@ def test_a_version_that_cannot_be_loaded_says_why(filled: Store) -> None:
 
 def test_two_shapes_are_compared_however_little_time_there_is(filled: Store) -> None:
     tuning = tune(order(filled), 4, 0.01, None, ignore)
-    assert [(m.setting.replicas, m.setting.batch) for m in tuning.measured] == [(1, 1), (4, 1)]
-    assert tuning.rounds == 1
+    assert sorted((m.setting.batch, m.setting.replicas) for m in tuning.measured) == [(1, 1), (1, 4), (2, 1), (2, 4)]
+    assert tuning.rounds == 2
+    assert (4, 1) in tuning.unfinished
     assert tuning.left_out["1 replica x 4 threads"] == NO_TIME
-    assert tuning.left_out["4 replicas x 1 thread, batches of 2 and more"] == NO_TIME
+    assert tuning.left_out["4 replicas x 1 thread, batches of 4 and more"] == NO_TIME
 
 
 def test_replicas_that_memory_does_not_hold_are_left_out(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +219,7 @@ def project(tmp_path: Path, filled: Store) -> Path:
     return tmp_path
 
 
-QUICK = ("--budget-s", str(BUDGET_S))
+QUICK = ("--budget-s", "8")
 
 
 def test_the_file_is_written_when_asked_to(project: Path, filled: Store) -> None:
@@ -244,6 +245,14 @@ def test_a_target_out_of_reach_writes_nothing(project: Path, filled: Store) -> N
     assert done.returncode == 1
     assert "no setting keeps p99 within 0.5 ms on this machine" in done.stderr
     assert "rows/s" in done.stdout, "the frontier is shown all the same"
+    assert (project / "serve_config.yaml").read_text() == before
+
+
+def test_a_choice_that_was_not_found_in_time_writes_nothing(project: Path, filled: Store) -> None:
+    before = (project / "serve_config.yaml").read_text()
+    done = tiltyard("tune", "affine", "--store", str(filled.root), "--yes", "--budget-s", "1", cwd=project)
+    assert done.returncode == 1
+    assert "no time for them: give more --budget-s" in done.stderr
     assert (project / "serve_config.yaml").read_text() == before
 
 
