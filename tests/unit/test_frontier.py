@@ -66,3 +66,8 @@ def test_a_target_that_nothing_meets_is_refused() -> None:
 def test_only_the_clearly_beaten_are_measured_no_more() -> None:
     assert (1, 1, 1) not in settings(contenders(MACHINE))
     assert (2, 1, 8) in settings(contenders(MACHINE)), "half a percent less throughput may be chance"
+
+
+def test_a_disturbed_p99_drops_nothing() -> None:
+    small, large = Measured(Setting(1, 1, 1), 100, 5, 900, 0), Measured(Setting(1, 1, 8), 200, 20, 25, 0)
+    assert contenders([small, large]) == [small, large]
