@@ -69,7 +69,8 @@ def check_golden(expected: Tensors, got: Tensors, max_abs_diff: float = 0.0) -> 
         if want.dtype.kind in "OUS":
             close = _same_text(have, want)
         else:
-            close = np.allclose(have, want, RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE + max_abs_diff, equal_nan=True)
+            a, b = have.astype(np.float64), want.astype(np.float64)
+            close = np.allclose(a, b, RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE + max_abs_diff, equal_nan=True)
         if not close:
             raise InvalidVersion(f"golden check failed: output {name!r} is off by {largest_difference(want, have):.3g}")
 
