@@ -13,7 +13,7 @@ CLASSES ?=
 .PHONY: help install serve train test lint format typecheck lock footprint chaos bench bench-quick loadtest loadtest-ui lock-peers clean
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 install: .venv/.installed  ## Make .venv from requirements.lock
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from jobs.serve_config import ServeConfig, check, replace_text
 from jobs.service import Service
-from models.errors import Conflict, DeployFailed, ServiceNotRunning, TiltyardError
+from models.errors import Conflict, DeployFailed, InvalidRequest, ServiceNotRunning, TiltyardError
 from models.locking import locked
-from models.manifest import ArtifactKind
+from models.manifest import ArtifactKind, Manifest
 from models.policy import application_name
 from models.store import DEFAULT_ROOT, Store
 
@@ -42,13 +42,23 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def plan_deploy(path: Path, store: Store, model: str, version: int, artifact: ArtifactKind | None) -> Change:
-    """Plan to serve a published version. Raises VersionNotFound, InvalidConfig, Conflict."""
-    store.directory(model, version)
+    """Plan to serve a published version. Raises VersionNotFound, InvalidRequest, InvalidConfig, Conflict."""
+    _check_artifact(store.manifest(model, version), artifact)
     before = ServeConfig.read(path)
     after = before.copy()
     after.add_version(model, version, _portable(store.root), artifact)
     check(after)
     return Change(path, before, after)
+
+
+def _check_artifact(manifest: Manifest | None, wanted: ArtifactKind | None) -> None:
+    if manifest is None or wanted is None or wanted in {artifact.kind for artifact in manifest.artifacts}:
+        return
+    there = ", ".join(artifact.kind for artifact in manifest.artifacts)
+    why = "".join(f" ({left.why})" for left in manifest.left_out if left.kind == wanted)
+    raise InvalidRequest(
+        f"{manifest.model} version {manifest.version} has no artifact {wanted}{why}; there is: {there}"
+    )
 
 
 def plan_undeploy(path: Path, model: str, version: int | None) -> Change:

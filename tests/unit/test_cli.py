@@ -8,6 +8,7 @@ import pytest
 
 from models.store import Store
 from tests.tiny import affine, brightness, floats, put
+from tests.unit.test_int8 import inputs, labelled, network
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,6 +29,8 @@ def test_help_teaches() -> None:
     done = tiltyard("--help")
     for command in ("train", "publish", "list", "show", "deploy", "undeploy", "tune", "serve"):
         assert command in done.stdout
+    for command in ("publish", "deploy"):
+        assert "onnx-int8" in tiltyard(command, "--help").stdout
     assert "--scale 0.00392157" in " ".join(tiltyard("publish", "--help").stdout.split())
 
 
@@ -62,6 +65,7 @@ def test_show_tells_what_is_known(filled: Store, name: str, expected: str) -> No
         (("publish", "m", "gone.onnx"), "gone.onnx does not exist"),
         (("train", "cats"), "there is no training for 'cats'"),
         (("deploy", "cats"), "no model 'cats'"),
+        (("deploy", "affine", "--artifact", "onnx-int8"), "version 1 has no artifact onnx-int8; there is: onnx"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
@@ -91,4 +95,38 @@ def test_publish_prints_a_table(store: Store, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Published affine version 1." in done.stdout
     assert "onnx was chosen: the only artifact." in done.stdout
+    assert "onnx-int8 was left out: 1 golden rows are too few to calibrate it with" in done.stdout
     assert "tiltyard deploy affine@1" in done.stdout
+
+
+def test_publish_measures_with_rows_of_the_user(store: Store, tmp_path: Path) -> None:
+    source = network(tmp_path / "m.onnx", classify=True)
+    np.savez(tmp_path / "labelled.npz", **inputs(), classes=labelled(source).classes)
+    np.savez(tmp_path / "rows.npz", **inputs())
+    rows = ("--validation", str(tmp_path / "labelled.npz"), "--calibration", str(tmp_path / "rows.npz"))
+    choice = ("--max-accuracy-loss", "0.05", "--artifact", "onnx-int8")
+    done = tiltyard("publish", "m", str(source), "--store", str(store.root), *rows, *choice)
+    assert done.returncode == 0, done.stderr
+    assert "onnx-int8 was chosen: asked for." in done.stdout
+    assert "100.00%" in done.stdout  # accuracy of the exact artifact
+    assert "of 240" in done.stdout
+    shown = tiltyard("show", "m", "--store", str(store.root))
+    assert "onnx-int8 was chosen: asked for." in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        pytest.param({"x": floats([[1]])}, "expected one array per input, and `classes`", id="no classes"),
+        pytest.param({"x": floats([[1]]), "classes": np.array([0, 1])}, "as many rows as `classes`", id="other rows"),
+    ],
+)
+def test_labelled_rows_that_cannot_be_read_are_refused(
+    store: Store, tmp_path: Path, arrays: dict[str, np.ndarray], message: str
+) -> None:
+    np.savez(tmp_path / "labelled.npz", allow_pickle=False, **arrays)
+    source = affine(tmp_path / "m.onnx")
+    options = ("--validation", str(tmp_path / "labelled.npz"), "--store", str(store.root))
+    done = tiltyard("publish", "m", str(source), *options)
+    assert done.returncode == 1
+    assert message in " ".join(done.stderr.split())
