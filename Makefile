@@ -10,7 +10,8 @@ HOST ?= http://127.0.0.1:8000
 CLASSES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test lint format typecheck lock footprint chaos bench bench-quick loadtest loadtest-ui lock-peers clean
+.PHONY: help install serve train test lint format typecheck lock lock-peers footprint chaos int8-accuracy \
+    bench bench-quick loadtest loadtest-ui clean
 
 help:  ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +48,9 @@ typecheck: install  ## mypy --strict
 
 footprint: install  ## Measure start-up, memory of each process, latency of one request (stop `make serve` first)
 	$(BIN)/python -m loadtests.footprint
+
+int8-accuracy: install  ## Train a MobileNetV2 on the digits and report what int8 costs it (5 minutes)
+	$(BIN)/python -m loadtests.int8_accuracy
 
 chaos: install  ## Kill replicas by pid under load (stop `make serve` first)
 	$(BIN)/python -m loadtests.chaos

@@ -30,7 +30,7 @@ def split(rows: Tensors, origin: str) -> Rows | str:
     """Take one row in three to calibrate with and judge by the others; why not, where they are too few."""
     count = _count(rows)
     if count < FEWEST_ROWS:
-        return f"{count} {origin} are too few to calibrate it with; {FEWEST_ROWS} are needed (--calibration)"
+        return f"too few {origin} to calibrate it with: {count} of at least {FEWEST_ROWS} (--calibration)"
     chosen = np.arange(count) % 3 == 0
     return Rows(_spread(rows, chosen, CALIBRATION_ROWS), _spread(rows, ~chosen, JUDGING_ROWS), origin)
 

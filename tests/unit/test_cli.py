@@ -95,14 +95,14 @@ def test_publish_prints_a_table(store: Store, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Published affine version 1." in done.stdout
     assert "onnx was chosen: the only artifact." in done.stdout
-    assert "onnx-int8 was left out: 1 golden rows are too few to calibrate it with" in done.stdout
+    assert "onnx-int8 was left out: too few golden rows to calibrate it with: 1 of at least 16" in done.stdout
     assert "tiltyard deploy affine@1" in done.stdout
 
 
 def test_publish_measures_with_rows_of_the_user(store: Store, tmp_path: Path) -> None:
     source = network(tmp_path / "m.onnx", classify=True)
-    np.savez(tmp_path / "labelled.npz", **inputs(), classes=labelled(source).classes)
-    np.savez(tmp_path / "rows.npz", **inputs())
+    np.savez(tmp_path / "labelled.npz", x=inputs()["x"], classes=labelled(source).classes)
+    np.savez(tmp_path / "rows.npz", x=inputs()["x"])
     rows = ("--validation", str(tmp_path / "labelled.npz"), "--calibration", str(tmp_path / "rows.npz"))
     choice = ("--max-accuracy-loss", "0.05", "--artifact", "onnx-int8")
     done = tiltyard("publish", "m", str(source), "--store", str(store.root), *rows, *choice)
