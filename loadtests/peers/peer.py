@@ -52,5 +52,5 @@ class Peer:
     read: Callable[[Any], list[float]]
     requirements: Path | None = None
     interrupt: bool = False
-    startup_timeout_s: float = 120.0
+    startup_timeout_s: float = 60.0
     tolerance: float = 1e-3

@@ -32,11 +32,13 @@ dynamic_batching {{ }}
 
 
 def command(start: Start) -> Command:
-    """A model repository, and the stub of the Python backend that is built for this Python beside the model."""
+    """A model repository, and a copy of the Python backend with its stub for this Python, as pytriton makes one."""
     model = start.directory / "models" / "bench"
     (model / "1").mkdir(parents=True)
     shutil.copyfile(HERE / "server.py", model / "1" / "model.py")
-    shutil.copy(SERVER / "python_backend_stubs" / PYTHON / "triton_python_backend_stub", model)
+    backends = start.directory / "backends"
+    shutil.copytree(SERVER / "backends", backends)
+    shutil.copy(SERVER / "python_backend_stubs" / PYTHON / "triton_python_backend_stub", backends / "python")
     classes = 1000 if start.workload.pixels and start.workload.name != "digits" else 10
     (model / "config.pbtxt").write_text(model_configuration(start.workload, start.cores, classes))
     common = settings(start)
@@ -48,7 +50,7 @@ def command(start: Start) -> Command:
     }
     arguments = [
         *(str(SERVER / "bin" / "tritonserver"), f"--model-repository={model.parent}"),
-        *(f"--backend-directory={SERVER / 'backends'}", "--http-address=127.0.0.1", f"--http-port={start.port}"),
+        *(f"--backend-directory={backends}", "--http-address=127.0.0.1", f"--http-port={start.port}"),
         *("--allow-grpc=false", "--allow-metrics=false"),
     ]
     return Command(arguments, environment)
