@@ -41,11 +41,9 @@ def command(start: Start) -> Command:
     shutil.copy(SERVER / "python_backend_stubs" / PYTHON / "triton_python_backend_stub", backends / "python")
     classes = 1000 if start.workload.pixels and start.workload.name != "digits" else 10
     (model / "config.pbtxt").write_text(model_configuration(start.workload, start.cores, classes))
-    common = settings(start)
     environment = {
-        **common,
-        "PYTHONHOME": sys.base_prefix,
-        "PYTHONPATH": f"{SITE_PACKAGES}:{common['PYTHONPATH']}",
+        **settings(start),
+        "BENCH_SITE_PACKAGES": str(SITE_PACKAGES),
         "LD_LIBRARY_PATH": f"{SITE_PACKAGES / 'nvidia_pytriton.libs'}:{sysconfig.get_config_var('LIBDIR')}",
     }
     arguments = [

@@ -1,6 +1,11 @@
 """Triton's Python backend: all requests of a batch at once, one answer for each."""
 
+import os
+import sys
 from typing import Any
+
+# The stub starts Python without regard to PYTHONPATH.
+sys.path[:0] = [os.environ["BENCH_SITE_PACKAGES"], os.environ["PYTHONPATH"]]
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
