@@ -1,7 +1,7 @@
 """What publishing measures of an artifact: time, accuracy, and how far it is from another one."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +20,14 @@ LATENCY_RUNS = 100
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Labelled inputs: rows by input name, and the index of the right class of each row."""
+    """Labelled inputs: rows by input name, and the index of the right class of each row.
+
+    `files` are the encoded images of the rows, in their order, where there are any.
+    """
 
     inputs: Tensors
     classes: npt.NDArray[np.int64]
+    files: Sequence[bytes] = ()
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -98,8 +102,13 @@ def _batches(inputs: Tensors, fixed: int | None) -> Iterator[Tensors]:
 
 def accuracy(backend: Backend, validation: Validation) -> float:
     """Share of validation rows whose likeliest class is the right one."""
-    outputs = next(iter(run_rows(backend, validation.inputs).values()))
-    return float((outputs.argmax(axis=1) == validation.classes[: len(outputs)]).mean())
+    return share_right(run_rows(backend, validation.inputs), validation.classes)
+
+
+def share_right(outputs: Tensors, classes: npt.NDArray[np.int64]) -> float:
+    """Share of rows whose likeliest class is the right one; there may be more classes than rows."""
+    scores = next(iter(outputs.values()))
+    return float((scores.argmax(axis=1) == classes[: len(scores)]).mean())
 
 
 def latency_ms(backend: Backend, inputs: Tensors) -> float:

@@ -1,6 +1,7 @@
 """Sample photographs, for image models that come without pictures of their own."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ def are_for(preprocessing: Preprocessing) -> bool:
     return preprocessing.height * preprocessing.width <= MOST_PIXELS
 
 
-def pixels(files: list[bytes], preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+def pixels(files: Sequence[bytes], preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
     """What serving would make of the files: uint8 [rows, height, width, channels]."""
     return np.stack([preprocess(file, preprocessing) for file in files])
 

@@ -62,11 +62,13 @@ def _print_artifacts(manifest: Manifest) -> None:
 def _print_decoding(check: DecodingCheck) -> None:
     answers = f"differ by up to {percent(check.relative_diff)} of their range"
     if check.agreement is not None:
-        answers = f"agree on {percent(check.agreement)}"
+        answers = f"name the same class for {percent(check.agreement)}"
+    if check.accuracy_loss is not None:
+        answers = f"lose {100 * check.accuracy_loss:.2f} points of accuracy"
     pixels = f"{check.mean_pixel_diff:.2f} of 255 on average and {check.max_pixel_diff} at most"
     out.print(
-        f"Scaled decoding of large JPEGs is {check.verdict}. It takes {check.time_ratio:.2f} of the time; "
-        f"on {check.rows} photographs, pixels are off by {pixels}, answers {answers}.",
+        f"Scaled decoding of large JPEGs is {check.verdict}. It takes {check.time_ratio:.2f} of the time. On"
+        f" {check.rows} pictures, pixels are off by {pixels}, answers {answers}.",
         soft_wrap=True,
         markup=False,
     )

@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,14 @@ def _decoding(
     if preprocessing is None:
         return None, None
     evidence = artifacts.evidence
-    return choose_decoding(preprocessing, backend, evidence.output, evidence.tolerance, publication.scaled_decode)
+    return choose_decoding(
+        preprocessing,
+        backend,
+        evidence.output,
+        evidence.tolerance,
+        publication.scaled_decode,
+        publication.validation,
+    )
 
 
 def _preprocessing(publication: Publication, signature: Signature) -> Preprocessing | None:
@@ -182,7 +189,7 @@ def _rows(publication: Publication, output: OutputKind) -> tuple[Rows | str, Val
     signature = Signature(inputs=wrapped_inputs(publication.source.signature, publication.wrapping), outputs=())
     validation = publication.validation
     if validation is not None:
-        validation = Validation(signature.check(validation.inputs), validation.classes)
+        validation = replace(validation, inputs=signature.check(validation.inputs))
     if validation is not None and output == "tensors":
         raise InvalidRequest("right classes were given, but the model's output is not one row of classes per instance")
     if calibration is not None:

@@ -52,9 +52,10 @@ class LeftOut(BaseModel):
 
 
 class DecodingCheck(BaseModel):
-    """What scaled decoding does to the answers: the chosen artifact on `rows` JPEG photographs, each decoded both ways.
+    """What scaled decoding does to the answers: the chosen artifact on `rows` pictures, each decoded both ways.
 
-    `agreement` and `relative_diff` as for artifacts; pixel differences are of 255; `time_ratio` is the time of scaled
+    `accuracy_loss` is the share of labelled ones that only full decoding gets right, where there are any. `agreement`
+    and `relative_diff` as for artifacts; pixel differences are of 255; `time_ratio` is the time of scaled
     against full preprocessing. `verdict` says in words whether it is used.
     """
 
@@ -63,6 +64,7 @@ class DecodingCheck(BaseModel):
     rows: int
     agreement: float | None = None
     relative_diff: float | None = None
+    accuracy_loss: float | None = None
     mean_pixel_diff: float
     max_pixel_diff: int
     time_ratio: float

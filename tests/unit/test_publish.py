@@ -13,15 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from keras import layers
+from PIL import Image
 
 from jobs import digits
 from jobs.conversion import ImageInput, Scaling, open_source
+from jobs.measurement import Validation
 from jobs.publish import Publication, Published, publish
 from models.errors import ConversionFailed, InvalidVersion, VersionExists
-from models.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing, preprocess
 from models.store import Store
 from models.version import load_version
-from tests.tiny import affine, brightness, floats, identity, lookup, save_onnx
+from tests.tiny import affine, brightness, floats, identity, image_bytes, lookup, save_onnx
 
 SCALING = Scaling(scale=1 / 255, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
 ROOT = Path(__file__).parents[2]
@@ -146,6 +148,17 @@ def test_scaled_decoding_is_a_matter_of_the_answers(
     assert manifest.decoding.verdict.startswith(verdict)
     assert 0 < manifest.decoding.mean_pixel_diff < 5
     assert store.manifest("m", 1) == manifest
+
+
+def test_scaled_decoding_is_judged_by_the_accuracy_on_labelled_files(store: Store, tmp_path: Path) -> None:
+    light = np.arange(40) % 2
+    files = [image_bytes(Image.new("RGB", (100, 100), (250 * int(on),) * 3), "JPEG") for on in light]
+    rows = np.stack([preprocess(file, Preprocessing(height=32, width=32)) for file in files])
+    path = brightness(tmp_path / "m.onnx", 32, 32)
+    manifest = published(store, path, validation=Validation({"image": rows}, light, files)).manifest
+    assert manifest.decoding is not None
+    assert (manifest.decoding.rows, manifest.decoding.accuracy_loss) == (40, 0)
+    assert manifest.preprocessing == Preprocessing(height=32, width=32, scaled_decode=True)
 
 
 def test_a_conversion_that_went_wrong_is_left_out(
