@@ -115,6 +115,7 @@ ROUTER = ("applications", 0, "deployments", 0, "user_config")
     [
         pytest.param(("applications", 1, "args", "versoin"), 1, "application 'digits-v1', args: versoin", id="typo"),
         pytest.param(("applications", 1, "args", "threads"), 0, "args: threads", id="no threads"),
+        pytest.param(("applications", 1, "args", "provider"), "gpu", "args: provider", id="provider"),
         pytest.param(("applications", 0, "args", "request_timeout_s"), "soon", "args: request_timeout_s", id="type"),
         pytest.param(
             ("applications", 1, "deployments", 0, "user_config", "max_batch_size"),
@@ -138,6 +139,15 @@ def test_a_mistake_is_named(config: ServeConfig, path: tuple[Any, ...], value: A
     with pytest.raises(InvalidConfig) as raised:
         check(config)
     assert message in raised.value.message
+
+
+def test_a_gpu_is_two_settings(config: ServeConfig) -> None:
+    """As the README says it."""
+    set_at(config, ("applications", 1, "args", "provider"), "cuda")
+    set_at(config, ("applications", 1, "args", "artifact"), "onnx-int8")
+    options = {"num_cpus": 1, "num_gpus": 1}
+    set_at(config, ("applications", 1, "deployments", 0, "ray_actor_options"), options)
+    check(config)
 
 
 @pytest.mark.parametrize("text", ["{", "- a", "applications: 1", "\t- x: ["])
