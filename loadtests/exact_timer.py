@@ -14,8 +14,8 @@ class ExactTimer:
         self._writer = writer
         for end in (self._reader, self._writer):
             end.setblocking(False)
-        signal.signal(signal.SIGALRM, lambda *_: None)
-        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._handler = signal.signal(signal.SIGALRM, lambda *_: None)
+        self._wakeup_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         epoll.register(self._reader.fileno(), select.EPOLLIN)
 
     def wake_in(self, seconds: float) -> None:
@@ -26,3 +26,11 @@ class ExactTimer:
         """Take the byte away once the epoll has woken."""
         with suppress(BlockingIOError):
             self._reader.recv(4096)
+
+    def close(self) -> None:
+        """Stop the timer and give the signal back."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.set_wakeup_fd(self._wakeup_fd)
+        signal.signal(signal.SIGALRM, self._handler)
+        self._reader.close()
+        self._writer.close()

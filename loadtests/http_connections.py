@@ -110,6 +110,8 @@ class Connections:
         self._waiting.clear()
         for connection in list(self._open.values()):
             self._drop(connection)
+        self._timer.close()
+        self._epoll.close()
 
     def _connect(self) -> Connection:
         connection = Connection(socket.socket())

@@ -25,6 +25,9 @@ LIMIT = "limit"
 OVERLOAD = 2.0
 """Times the capacity."""
 
+MESSAGE = 300
+"""Characters of what a server said before it failed."""
+
 T = TypeVar("T")
 
 
@@ -112,8 +115,8 @@ def measure_peer(turn: Turn, peer: Peer) -> None:
     try:
         ServerTurn(turn, peer, server, f"http://127.0.0.1:{port}", directory / "body").measure()
     except (RuntimeError, OSError, ValueError, KeyError, WrongAnswer) as error:
-        turn.results.failures.append(Failure(turn.round, turn.workload.name, peer.name, str(error)))
-        turn.say(f"{peer.name:16} FAILED: {error} (its output: {log.relative_to(ROOT)})")
+        turn.results.failures.append(Failure(turn.round, turn.workload.name, peer.name, str(error)[:MESSAGE]))
+        turn.say(f"{peer.name:16} FAILED: {str(error)[:MESSAGE]} (its output: {log.relative_to(ROOT)})")
     finally:
         server.stop()
         shutil.rmtree(directory, ignore_errors=True)
