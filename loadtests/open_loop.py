@@ -74,7 +74,7 @@ def generate(connections: Connections, rate: float, seconds: float) -> None:
 def summary(
     latencies_ms: Mapping[int, Sequence[float]], late_ms: Sequence[float], rate: float, seconds: float, cpu_share: float
 ) -> Open:
-    """What came of a run, given the latencies by status."""
+    """What came of a run, given the latencies by status, and how long it took until the last answer."""
     ok = latencies_ms.get(200, [])
     refused = [value for status in (429, 503) for value in latencies_ms.get(status, [])]
     total = sum(map(len, latencies_ms.values()))
@@ -120,8 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elapsed = time.perf_counter() - started
     usage = resource.getrusage(resource.RUSAGE_SELF)
     cpu_share = (usage.ru_utime + usage.ru_stime) / elapsed / (os.cpu_count() or 1)
-    # Answered after the end counts as answered, but goodput is what was answered per second of sending.
-    result = summary(connections.latencies_ms, connections.late_ms, options.rate, options.seconds, cpu_share)
+    result = summary(connections.latencies_ms, connections.late_ms, options.rate, elapsed, cpu_share)
     print(json.dumps({name: getattr(result, name) for name in Open.__slots__}))
 
 
