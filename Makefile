@@ -55,7 +55,7 @@ int8-accuracy: install  ## Train a MobileNetV2 on the digits and report what int
 chaos: install  ## Kill replicas by pid under load (stop `make serve` first)
 	$(BIN)/python -m loadtests.chaos
 
-bench: install  ## Compare with every other server, an hour and a half (close everything else first)
+bench: install  ## Compare with every other server, two hours and more (close everything else first)
 	$(BIN)/python -m loadtests.bench --rounds 3 --write
 
 bench-quick: install  ## Compare with two other servers, under 5 minutes once their environments are made

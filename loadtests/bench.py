@@ -5,6 +5,7 @@ loop) and by loadtests/open_loop.py (fixed arrival rate).
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +31,7 @@ DEFAULT_PEERS = ",".join([LIMIT, "tiltyard", "tiltyard-chosen", *PEERS])
 
 HELP = """Measure Tiltyard against other servers on this machine.
 
-All of it, as RESULTS.md has it (about an hour on 2 cores):
+All of it, as RESULTS.md has it (about two and a half hours on 2 cores):
 
     python -m loadtests.bench --rounds 3 --write
 
@@ -44,7 +45,7 @@ What happens at twice the capacity:
 
 As a test (the exit status is 1 where Tiltyard is behind, or answers anything but 200):
 
-    python -m loadtests.bench --floor mobilenetv2:limit=0.9 --floor fastapi=1
+    python -m loadtests.bench --peers limit,tiltyard,fastapi --floor mobilenetv2:limit=0.9 --floor fastapi=1
 
 Close everything else first: on a busy machine only the ratios within a round mean something. wrk has to be installed
 (Debian: apt install wrk). The models (a minute for MobileNetV2; ResNet50 takes 8 GB of memory) and the environments of
@@ -99,6 +100,8 @@ def measure(peers: list[str], workloads: list[str], rounds: int, plan: Plan) -> 
     for names, known in ((peers, {LIMIT, *EVERYONE}), (workloads, set(WORKLOADS))):
         if unknown := set(names) - known:
             raise typer.BadParameter(f"{', '.join(sorted(unknown))}: expected {', '.join(sorted(known))}")
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is not installed; on Debian and Ubuntu: apt install wrk")
     chosen = [None if name == LIMIT else EVERYONE[name] for name in peers]
     prepare([WORKLOADS[name] for name in workloads], say)
     for peer in chosen:
