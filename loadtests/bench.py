@@ -74,7 +74,10 @@ def main(
     write: Annotated[bool, typer.Option(help="Write the tables and the plot to loadtests/RESULTS.md.")] = False,
     render_only: Annotated[bool, typer.Option(help="Measure nothing; show results.json again.")] = False,
 ) -> None:
-    floors = [Floor.parse(text) for text in floor or []]
+    try:
+        floors = [Floor.parse(text) for text in floor or []]
+    except ValueError as error:
+        raise typer.BadParameter(f"--floor {error}") from None
     if render_only:
         results = Results.read()
     else:
