@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jobs.calibration import Rows
-from jobs.measurement import Comparison, Validation, accuracy, compare, latency_ms, run_rows
+from jobs.measurement import Comparison, Validation, accuracy, compare, latencies_ms, latency_ms, run_rows
 from jobs.quantization import write_int8
 from jobs.tolerance import Tolerance
 from models.backends import Backend, load_backend
@@ -91,6 +91,14 @@ class Artifacts:
             return None
         self._kept["onnx-int8"] = measured, quantised
         return outside
+
+    def time_together(self) -> None:
+        """Time the kept ones again, taking turns: their order decides which one runs."""
+        backends = [backend for _, backend in self._kept.values()]
+        for (kind, (artifact, backend)), taken_ms in zip(
+            list(self._kept.items()), latencies_ms(backends, self.evidence.inputs), strict=True
+        ):
+            self._kept[kind] = artifact.model_copy(update={"latency_ms": taken_ms}), backend
 
     def _measure(self, kind: ArtifactKind, path: Path, backend: Backend) -> Artifact:
         """Describe an artifact. Raises InvalidVersion where it does not do what the source does; int8 may be off."""

@@ -116,14 +116,23 @@ def latency_ms(backend: Backend, inputs: Tensors) -> float:
 
     On one thread, unless TensorFlow has run in this process before, as it has after training.
     """
-    rows = backend.signature.batch_size or 1
-    row = {name: array[:rows] for name, array in inputs.items()}
-    for _ in range(3):
-        backend.run(row)
-    times: list[float] = []
-    stop = time.perf_counter() + LATENCY_BUDGET_S
+    return latencies_ms([backend], inputs)[0]
+
+
+def latencies_ms(backends: Sequence[Backend], inputs: Tensors) -> list[float]:
+    """The same for several that take turns, so that whatever else the machine does slows all of them."""
+    rows = [{name: a[: backend.signature.batch_size or 1] for name, a in inputs.items()} for backend in backends]
+    for backend, row in zip(backends, rows, strict=True):
+        for _ in range(3):
+            backend.run(row)
+    times: list[list[float]] = []
+    stop = time.perf_counter() + LATENCY_BUDGET_S * len(backends)
     while len(times) < LATENCY_RUNS and (not times or time.perf_counter() < stop):
-        started = time.perf_counter()
-        backend.run(row)
-        times.append((time.perf_counter() - started) * 1000)
-    return float(np.median(times))
+        times.append([_run_ms(backend, row) for backend, row in zip(backends, rows, strict=True)])
+    return [float(median) for median in np.median(times, axis=0)]
+
+
+def _run_ms(backend: Backend, row: Tensors) -> float:
+    started = time.perf_counter()
+    backend.run(row)
+    return (time.perf_counter() - started) * 1000

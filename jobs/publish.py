@@ -102,6 +102,8 @@ def publish(store: Store, publication: Publication, report: Report) -> Published
             artifacts.add(kind, path)
         report("quantising to int8")
         outside = artifacts.add_int8(staging, even_outside=publication.artifact == "onnx-int8")
+        if artifacts.kept:
+            artifacts.time_together()
         chosen, because = choose(artifacts.kept, publication.artifact, artifacts.reasons)
         if outside is not None:
             because = f"asked for, though {outside}"
