@@ -3,6 +3,7 @@
 import json
 import urllib.request
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -15,6 +16,7 @@ class WrongAnswer(Exception):
     """A server that says something else than the model."""
 
 
+@cache
 def expected_answer(workload: Workload) -> list[float]:
     """Probabilities computed in process."""
     model = Model(str(workload.onnx), workload.pixels)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ LIMIT = "limit"
 OVERLOAD = 2.0
 """Times the capacity."""
 
+SETTLE_S, SETTLE_REQUESTS = 0.5, 3
 MESSAGE = 300
 """Characters of what a server said before it failed."""
 
@@ -111,6 +113,7 @@ def measure_peer(turn: Turn, peer: Peer) -> None:
     log = BENCH / "logs" / f"{peer.name}-{turn.workload.name}.log"
     log.parent.mkdir(exist_ok=True)
     command = peer.command(Start(turn.workload, port, turn.plan.cores, directory))
+    expected_answer(turn.workload)  # computed once, and not while a server is being timed
     server = ServerProcess(command, log, peer.interrupt)
     try:
         ServerTurn(turn, peer, server, f"http://127.0.0.1:{port}", directory / "body").measure()
@@ -151,8 +154,15 @@ class ServerTurn:
         check_answer(self._peer, self._address, self._request, self._expected, self._peer.tolerance)
         return True
 
+    def _settle(self) -> None:
+        """Let the server finish what the last load left behind: a client that hangs up does not stop its request."""
+        time.sleep(SETTLE_S)
+        for _ in range(SETTLE_REQUESTS):
+            self._answers()
+
     def _closed(self, clients: int) -> float:
         """Requests per second of a closed loop."""
+        self._settle()
         closed = closed_loop(self._address, self._request, self._body, clients, self._turn.plan.seconds)
         self._record(
             *("closed", clients, closed.per_second, closed.p50_ms, closed.p99_ms),
@@ -162,6 +172,7 @@ class ServerTurn:
         return closed.per_second
 
     def _open(self, load: Load, level: float, rate: float, seconds: float) -> None:
+        self._settle()
         opened = open_loop(self._address, self._request, self._body, rate, seconds)
         self._record(
             *(load, level, opened.goodput_rps, opened.p50_ms, opened.p99_ms),
