@@ -136,7 +136,7 @@ def publish(
         typer.Option(help="Labelled rows to measure accuracy on: .npz, one array per input, and `classes`."),
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="Rows to calibrate int8 with: .npz, one array per input, 50 rows or more.")
+        Path | None, typer.Option(help="Rows to calibrate int8 with: .npz, one array per input, 16 rows or more.")
     ] = None,
     scaled_decode: Annotated[
         bool | None,

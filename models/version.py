@@ -75,7 +75,8 @@ def allowed_difference(artifact: Artifact) -> float:
     """How far an artifact's golden outputs may be from those of the model it was made from.
 
     For int8, twice of what was measured: where another CPU rounds one activation to the other side, all that
-    follows moves by a step. A CPU whose int8 sums saturate, without VNNI instructions, is further off than that.
+    follows moves by a step. Sums that saturate, as they can on a CPU without VNNI instructions, are refused once
+    they lead further off than that.
     """
     measured = artifact.max_abs_diff or 0.0
     return 2 * measured if artifact.kind == "onnx-int8" else measured
