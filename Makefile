@@ -22,7 +22,7 @@ install: .venv/.installed  ## Make .venv from requirements.lock
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and "Tiltyard needs Python >= 3.11; this is %d.%d" % v)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -69,7 +69,7 @@ loadtest-ui: install  ## The same users with locust's page, to start, stop and w
 	$(BIN)/locust -f loadtests/locustfile.py --host $(HOST) --class-picker
 
 lock: install  ## Write requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra drift --extra bench \
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra bench \
 	    --no-emit-index-url --quiet --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
 
 lock-peers: install  ## Write the requirements.lock of every peer anew
