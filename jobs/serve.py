@@ -24,6 +24,8 @@ FAST_INGRESS = {
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * 1024 * 1024),
     # How long a Router that is told to stop keeps answering; Ray's 30 s are for load balancers in front of it.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    # How often the controller looks at every replica: Ray's 0.1 s took 12 % of a core while nothing happened, this 5 %.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     # Ray runs replicas at nice 15, so whatever else the machine does preempts an answer.
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",

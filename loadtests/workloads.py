@@ -28,13 +28,15 @@ Report = Callable[[str], None]
 class Workload:
     """A model and the request that is sent over and over.
 
-    `pixels` is (height, width, channels) of what the model takes, or None where the request is JSON tensors.
-    `max_batch_size` is the largest batch that still pays on a CPU; peers that batch are told so.
+    `version` has the fp32 artifact that everyone serves, `chosen_version` what publish chose by itself. `pixels` is
+    (height, width, channels) of what the model takes, or None where the request is JSON tensors. `max_batch_size` is
+    the largest batch that still pays on a CPU; peers that batch are told so.
     """
 
     name: str
     title: str
     version: int
+    chosen_version: int
     payload: str
     media_type: str
     pixels: tuple[int, int, int] | None
@@ -59,10 +61,10 @@ class Workload:
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("mobilenetv2", "MobileNetV2, JPEG", 1, "photograph.jpg", "image/jpeg", (224, 224, 3), 4),
-        Workload("resnet50", "ResNet50, JPEG", 1, "photograph.jpg", "image/jpeg", (224, 224, 3), 4),
-        Workload("digits", "digits CNN, PNG", 2, "digit.png", "image/png", (32, 32, 1), 16),
-        Workload("mlp", "MLP, JSON", 1, "features.json", "application/json", None, 32),
+        Workload("mobilenetv2", "MobileNetV2, JPEG", 1, 2, "photograph.jpg", "image/jpeg", (224, 224, 3), 4),
+        Workload("resnet50", "ResNet50, JPEG", 1, 2, "photograph.jpg", "image/jpeg", (224, 224, 3), 4),
+        Workload("digits", "digits CNN, PNG", 2, 2, "digit.png", "image/png", (32, 32, 1), 16),
+        Workload("mlp", "MLP, JSON", 1, 1, "features.json", "application/json", None, 32),
     )
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,15 @@ def classify(row: npt.NDArray[Any], output: OutputKind, labels: Sequence[str] | 
         raise ModelFailed("the model answered with NaN or infinity")
     if output == "logits":
         values = softmax(values)
-    names = labels if labels is not None else [str(index) for index in range(len(values))]
+    names = labels if labels is not None else _numbers(len(values))
     best = int(values.argmax())
     return Classification(names[best], float(values[best]), dict(zip(names, values.tolist(), strict=True)))
+
+
+@lru_cache(maxsize=64)
+def _numbers(count: int) -> tuple[str, ...]:
+    """What classes without labels are called."""
+    return tuple(map(str, range(count)))
 
 
 def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -41,8 +41,9 @@ class Peer:
     """A server: how to start it for one workload, how to ask it, and how to read its answer.
 
     `requirements` is the directory of its requirements.lock, None for the project's own environment. `interrupt` is
-    for a server that stops on Ctrl-C and not on SIGTERM. `tolerance` is how far a probability of its answers may be
-    from the one computed in process.
+    for a server that stops on Ctrl-C and not on SIGTERM. `expected` computes
+    what it has to answer where that is not what the fp32 model answers; no probability may be off by more than
+    `tolerance`.
     """
 
     name: str
@@ -54,3 +55,4 @@ class Peer:
     interrupt: bool = False
     startup_timeout_s: float = 60.0
     tolerance: float = 1e-3
+    expected: Callable[[Workload], list[float]] | None = None
