@@ -13,24 +13,25 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from models.errors import Overloaded
+from deployments.messages import MAX_CALL_BYTES
+from models.errors import ModelUnavailable, Overloaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-MAX_CALL_BYTES = 64 * 1024 * 1024
-"""What is sent together; calls between deployments are messages of limited size."""
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many batches run at a time, how many rows and bytes one may have, and how many rows may wait for one."""
+    """How many batches run at a time, how many rows and bytes one may have, and how many rows may wait for one.
+
+    A batch that is not full waits up to `timeout_s` for company, even while a worker is free.
+    """
 
     workers: int
     max_rows: int
     max_waiting_rows: int
     max_bytes: int = MAX_CALL_BYTES
+    timeout_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +65,7 @@ class BatchQueue(Generic[Item, Result]):
         self._waiting: deque[Entry[Item, Result]] = deque()
         self._running: dict[asyncio.Task[None], list[Entry[Item, Result]]] = {}
         self._is_waking = False
+        self._timer: asyncio.TimerHandle | None = None
         self.waiting_rows = 0
 
     @property
@@ -81,13 +83,17 @@ class BatchQueue(Generic[Item, Result]):
         """Number of batches that run now."""
         return len(self._running)
 
-    async def submit(self, item: Item, rows: int = 1, size_bytes: int = 0) -> Result:
-        """Wait for the item's result. Raises Overloaded where too many rows wait, and whatever `run` raises.
+    def admit(self) -> None:
+        """Raise Overloaded where no more may wait. Whoever is admitted brings all that it has.
 
-        One item of more rows than may wait is still taken while nothing waits.
+        What free workers are about to take does not wait.
         """
-        if self._waiting and self.waiting_rows + rows > self._limits.max_waiting_rows:
+        free = max(0, self._limits.workers - len(self._running))
+        if self.waiting_rows >= self._limits.max_waiting_rows + free * self._limits.max_rows:
             raise Overloaded(f"{self.waiting_rows} rows are waiting for the model already; try again shortly")
+
+    async def submit(self, item: Item, rows: int = 1, size_bytes: int = 0) -> Result:
+        """Wait for the item's result. Raises whatever `run` raises."""
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         entry: Entry[Item, Result] = Entry(item, rows, size_bytes, time.perf_counter(), result)
         self._waiting.append(entry)
@@ -107,13 +113,25 @@ class BatchQueue(Generic[Item, Result]):
 
     def _start(self) -> None:
         self._is_waking = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._waiting and len(self._running) < self._limits.workers:
+            if (remaining_s := self._company_s()) > 0:
+                self._timer = asyncio.get_running_loop().call_later(remaining_s, self._start)
+                return
             entries = self._take()
             batch = asyncio.ensure_future(self._finish(entries))
             self._running[batch] = entries
             for entry in entries:
                 entry.batch = batch
             batch.add_done_callback(self._ended)
+
+    def _company_s(self) -> float:
+        """How long the oldest item still waits for company."""
+        if not self._limits.timeout_s or self.waiting_rows >= self._limits.max_rows:
+            return 0.0
+        return self._waiting[0].arrived + self._limits.timeout_s - time.perf_counter()
 
     def _take(self) -> list[Entry[Item, Result]]:
         """The oldest items: an equal share for each free worker, and no more than a batch may have."""
@@ -145,7 +163,8 @@ class BatchQueue(Generic[Item, Result]):
 
     def _ended(self, batch: asyncio.Task[None]) -> None:
         for entry in self._running.pop(batch):
-            entry.result.cancel()  # where the batch itself was cancelled; anything else has a result
+            if not entry.result.done():  # the batch itself was cancelled
+                entry.result.set_exception(ModelUnavailable("the batch was given up"))
         self._wake()
 
     def _leave(self, entry: Entry[Item, Result]) -> None:

@@ -44,8 +44,10 @@ def rows_of(tensors: Tensors) -> int:
 
 
 def size_of(tensors: Tensors) -> int:
-    """Size in bytes; texts count as pointers."""
-    return sum(array.nbytes for array in tensors.values())
+    """Size in bytes, of texts their length."""
+    return sum(
+        array.nbytes if array.dtype.kind != "O" else sum(len(text) for text in array.flat) for array in tensors.values()
+    )
 
 
 def _alike(items: Sequence[Tensors]) -> list[list[int]]:

@@ -31,6 +31,11 @@ class Fleet:
         return sum(capacity.calls for _, capacity in self._seen.values()) or 1
 
     @property
+    def decodes(self) -> bool:
+        """Whether each of them takes encoded images."""
+        return bool(self._seen) and all(capacity.decodes for _, capacity in self._seen.values())
+
+    @property
     def max_rows(self) -> int:
         """Rows that any of them takes in one batch."""
         return min((capacity.max_rows for _, capacity in self._seen.values()), default=1)

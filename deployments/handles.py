@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -11,8 +13,8 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
-from deployments.messages import Description, ImageRequest, Reply, Requests
-from models.errors import UNEXPECTED, ModelUnavailable, Overloaded, PayloadTooLarge, TiltyardError
+from deployments.messages import Description, ImageRequest, Reply, Requests, TensorRequest
+from models.errors import UNEXPECTED, ModelUnavailable, Overloaded, PayloadTooLarge, ReplicaDied, TiltyardError
 from models.policy import application_name
 from models.preprocessing import Preprocessing
 
@@ -38,8 +40,7 @@ class ModelServerHandles:
     async def predict(self, model: str, version: int, requests: Requests) -> Reply:
         """Have a version answer. Raises a TiltyardError."""
         handle = await self._handle(model, version)
-        reply: Reply = await call(lambda: handle.predict.remote(requests))
-        return reply
+        return await call_with(requests, handle.predict.remote)
 
     async def _handle(self, model: str, version: int) -> DeploymentHandle:
         name = application_name(model, version)
@@ -72,10 +73,9 @@ class PreprocessorHandle:
         version: int,
     ) -> Reply:
         """Decode, and have a version answer. Raises a TiltyardError."""
-        reply: Reply = await call(
-            lambda: self._handle.predict.remote(requests, preprocessing, input_name, model, version)
+        return await call_with(
+            requests, lambda some: self._handle.predict.remote(some, preprocessing, input_name, model, version)
         )
-        return reply
 
 
 def plain(handle: DeploymentHandle) -> DeploymentHandle:
@@ -84,9 +84,33 @@ def plain(handle: DeploymentHandle) -> DeploymentHandle:
     return plain
 
 
-async def call(send: Callable[[], DeploymentResponse]) -> Any:
+async def call_with(requests: Requests, send: Callable[[Requests], DeploymentResponse]) -> Reply:
+    """Send requests together, and each alone where that killed the replica or was too large: one may be to blame."""
+    started = time.monotonic()
+    try:
+        reply: Reply = await call(lambda: send(requests), 1 if len(requests) > 1 else ATTEMPTS)
+        return reply
+    except (ReplicaDied, PayloadTooLarge):
+        if len(requests) == 1:
+            raise
+    spent_s = time.monotonic() - started
+    alone = [replace(request, timeout_s=request.timeout_s - spent_s) for request in requests]
+    replies = await asyncio.gather(*(_alone(send, request) for request in alone))
+    known = next((reply for reply in replies if reply.model_server), replies[0])
+    return replace(known, outcomes=[outcome for reply in replies for outcome in reply.outcomes])
+
+
+async def _alone(send: Callable[[Requests], DeploymentResponse], request: TensorRequest | ImageRequest) -> Reply:
+    try:
+        reply: Reply = await call(lambda: send([request]))
+        return reply
+    except TiltyardError as error:
+        return Reply([error], None)
+
+
+async def call(send: Callable[[], DeploymentResponse], attempts: int = ATTEMPTS) -> Any:
     """Send, await, and send again if the replica died. Whatever goes wrong comes out as a TiltyardError."""
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, attempts + 1):
         try:
             return await _await(send())
         except RayTaskError as error:  # first: it is of its cause's class too, with a remote traceback as its text
@@ -97,9 +121,9 @@ async def call(send: Callable[[], DeploymentResponse]) -> Any:
             if not _is_death(error):
                 raise _translated(error) from error
             name = type(error).__name__
-            logger.warning("a replica died with a request (attempt %d of %d): %s", attempt, ATTEMPTS, name)
+            logger.warning("a replica died with a request (attempt %d of %d): %s", attempt, attempts, name)
         await asyncio.sleep(0.05 * attempt)
-    raise ModelUnavailable("every replica that took the request died")
+    raise ReplicaDied("every replica that took the request died")
 
 
 async def _await(response: DeploymentResponse) -> Any:

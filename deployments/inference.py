@@ -2,34 +2,40 @@
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deployments.batch_queue import BatchQueue, Entry, Limits
 from deployments.batching import run_batch
 from deployments.messages import Answer, ImageRequest, Outcome, Requests, TensorRequest, Timing
 from deployments.settings import Batching
 from models.backends import Backend
-from models.errors import DeadlineExceeded, InvalidRequest, ModelFailed, TiltyardError
+from models.errors import UNEXPECTED, DeadlineExceeded, InvalidRequest, ModelFailed, TiltyardError
 from models.preprocessing import Preprocessing, preprocess
 from models.signature import Tensors
 
 logger = logging.getLogger("ray.serve")
 
 
-@dataclass(slots=True)
-class _Job:
-    """A request in this replica; times are time.perf_counter."""
+@dataclass(slots=True, eq=False)
+class Call:
+    """The requests of one call, when it came (time.perf_counter), and whether the caller has gone since."""
 
-    request: TensorRequest | ImageRequest
-    arrived: float
-    preprocess_ms: float = 0.0
+    requests: Requests
+    arrived: float = field(default_factory=time.perf_counter)
+    is_abandoned: bool = False
 
     @property
-    def is_late(self) -> bool:
-        return time.perf_counter() > self.arrived + self.request.timeout_s
+    def rows(self) -> int:
+        """Rows that it adds to a batch."""
+        return sum(request.rows for request in self.requests)
+
+    def is_late(self, request: TensorRequest | ImageRequest) -> bool:
+        """Whether the answer to one of its requests would help nobody."""
+        return self.is_abandoned or time.perf_counter() > self.arrived + request.timeout_s
 
 
 class Inference:
@@ -40,61 +46,63 @@ class Inference:
         self._backend = backend
         self._preprocessing = preprocessing
         self._executor: ThreadPoolExecutor | None = None
-        self._queue: BatchQueue[list[_Job], list[Outcome]] = BatchQueue(self._run_calls, Limits(1, 1, 0))
+        self._queue: BatchQueue[Call, list[Outcome]] = BatchQueue(self._run_calls, Limits(1, 1, 0))
         self.apply(Batching())
 
     def apply(self, batching: Batching) -> None:
         """Obey new limits from the next batch on."""
         self.sizes = batching.sizes(self._backend.signature.batch_size)
-        self.max_waiting_rows = batching.max_enqueued_batches * self.sizes.max_rows
+        timeout_s = batching.batch_timeout_micros / 1_000_000
         replaced, self._executor = self._executor, ThreadPoolExecutor(batching.num_batch_threads, "batch")
         if replaced is not None:
             replaced.shutdown(wait=False)  # what runs there already, or waits, still finishes
-        self._queue.limits = Limits(batching.num_batch_threads, self.sizes.max_rows, self.max_waiting_rows)
+        # The Routers bound what waits; refusing here what they have admitted would be too late.
+        self._queue.limits = Limits(batching.num_batch_threads, self.sizes.max_rows, sys.maxsize, timeout_s=timeout_s)
 
-    async def predict(self, requests: Requests) -> list[Outcome]:
-        """Answer the requests of one call, in their order; images are decoded here. Raises Overloaded."""
-        arrived = time.perf_counter()
-        jobs = [_Job(request, arrived) for request in requests]
-        return await self._queue.submit(jobs, sum(request.rows for request in requests))
+    async def predict(self, call: Call) -> list[Outcome]:
+        """Answer the requests of a call, in their order; images are decoded here."""
+        return await self._queue.submit(call, call.rows)
 
-    async def _run_calls(self, entries: list[Entry[list[_Job], list[Outcome]]]) -> list[list[Outcome]]:
-        jobs = [job for entry in entries for job in entry.item]
-        outcomes = iter(await asyncio.get_running_loop().run_in_executor(self._executor, self._run, jobs))
-        return [[next(outcomes) for _ in entry.item] for entry in entries]
+    async def _run_calls(self, entries: list[Entry[Call, list[Outcome]]]) -> list[list[Outcome]]:
+        calls = [entry.item for entry in entries]
+        outcomes = iter(await asyncio.get_running_loop().run_in_executor(self._executor, self._run, calls))
+        return [[next(outcomes) for _ in call.requests] for call in calls]
 
-    def _run(self, jobs: Sequence[_Job]) -> list[Outcome]:
+    def _run(self, calls: Sequence[Call]) -> list[Outcome]:
         began = time.perf_counter()
-        prepared = [self._prepared(job) for job in jobs]
+        prepared = [self._prepared(call, request) for call in calls for request in call.requests]
         started = time.perf_counter()
         ready = [tensors for tensors in prepared if not isinstance(tensors, TiltyardError)]
         outputs = iter(run_batch(self._run_backend, ready, self.sizes))
         results = [tensors if isinstance(tensors, TiltyardError) else next(outputs) for tensors in prepared]
+        preprocess_ms = (started - began) * 1000
         compute_ms = (time.perf_counter() - started) * 1000
+        waits_ms = [(began - call.arrived) * 1000 for call in calls for _ in call.requests]
         return [
             result
             if isinstance(result, TiltyardError)
-            else Answer(result, Timing(0.0, job.preprocess_ms, (began - job.arrived) * 1000, compute_ms))
-            for job, result in zip(jobs, results, strict=True)
+            else Answer(result, Timing(0.0, preprocess_ms, wait_ms, compute_ms))
+            for result, wait_ms in zip(results, waits_ms, strict=True)
         ]
 
-    def _prepared(self, job: _Job) -> Tensors | TiltyardError:
+    def _prepared(self, call: Call, request: TensorRequest | ImageRequest) -> Tensors | TiltyardError:
         """What goes into the batch, or why this request does not: the others need not know."""
-        if job.is_late:
+        if call.is_late(request):
             return DeadlineExceeded("the answer would come too late")
         try:
-            if isinstance(job.request, TensorRequest):
-                return self._backend.signature.check(job.request.inputs)
-            return self._decoded(job, job.request)
+            if isinstance(request, TensorRequest):
+                return self._backend.signature.check(request.inputs)
+            return self._decoded(request)
         except TiltyardError as error:
             return error
+        except Exception:
+            logger.exception("%s could not prepare a request", self._name)
+            return TiltyardError(UNEXPECTED)
 
-    def _decoded(self, job: _Job, request: ImageRequest) -> Tensors:
+    def _decoded(self, request: ImageRequest) -> Tensors:
         if self._preprocessing is None:
             raise InvalidRequest("the model takes tensors, not images")
-        started = time.perf_counter()
         pixels = preprocess(request.image, self._preprocessing, request.max_pixels)
-        job.preprocess_ms = (time.perf_counter() - started) * 1000
         return {self._backend.signature.inputs[0].name: pixels[None]}
 
     def _run_backend(self, inputs: Tensors) -> Tensors:

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from deployments.batch_queue import BatchQueue, Entry, Limits
@@ -70,6 +71,14 @@ class Lane:
         self._tensors: BatchQueue[Pending, Outcome] = BatchQueue(self._send_tensors, limits)
         self._images: BatchQueue[Pending, Outcome] = BatchQueue(self._send_images, limits)
         self.description: Description | None = None
+        self._describing: asyncio.Future[Description] | None = None
+        self.requests = 0
+        """Requests for this version that are being answered."""
+
+    @property
+    def decodes(self) -> bool:
+        """Whether its replicas decode images themselves."""
+        return self._fleet.decodes
 
     async def describe(self) -> Description:
         """Ask the version what it is, and what it has room for. Raises a TiltyardError."""
@@ -79,15 +88,27 @@ class Lane:
         return self.description
 
     async def manifest(self) -> Manifest:
-        """What the version is, asked once: versions do not change. Raises a TiltyardError."""
-        return (self.description or await self.describe()).manifest
+        """What the version is, asked once for all who want to know: versions do not change. Raises a TiltyardError."""
+        if self.description is None:
+            if self._describing is None:
+                self._describing = asyncio.ensure_future(self.describe())
+                self._describing.add_done_callback(self._described)
+            await asyncio.shield(self._describing)
+        assert self.description is not None
+        return self.description.manifest
+
+    def _described(self, describing: "asyncio.Future[Description]") -> None:
+        self._describing = None
+        if not describing.cancelled():
+            describing.exception()  # whoever waited for it was told
 
     async def predict(self, inputs: Tensors, deadline: float) -> Answer:
         """Answer rows [rows, ...]; more than a batch may have go in pieces. Raises a TiltyardError."""
         await self.manifest()
+        self._tensors.admit()
         outcomes = await _gathered(
             [
-                self._tensors.submit((piece, deadline), rows_of(piece), size_of(piece))
+                partial(self._tensors.submit, (piece, deadline), rows_of(piece), size_of(piece))
                 for piece in pieces(inputs, self._fleet.max_rows)
             ]
         )
@@ -100,7 +121,8 @@ class Lane:
     async def predict_images(self, images: Sequence[bytes], deadline: float) -> list[Outcome]:
         """Outcomes in the order of the images: a bad one fails alone. Raises a TiltyardError where nobody answers."""
         await self.manifest()
-        outcomes = await _gathered([self._images.submit((image, deadline), 1, len(image)) for image in images])
+        self._images.admit()
+        outcomes = await _gathered([partial(self._images.submit, (image, deadline), 1, len(image)) for image in images])
         if outcomes and all(isinstance(outcome, Overloaded | ModelUnavailable) for outcome in outcomes):
             answered(outcomes[0])
         return outcomes
@@ -120,7 +142,7 @@ class Lane:
 
     async def _send_to_decoder(self, requests: list[ImageRequest]) -> Reply:
         description = self.description or await self.describe()
-        if description.decodes:
+        if self.decodes:
             return await self._model_servers.predict(self._model, self._version, requests)
         preprocessing = description.manifest.preprocessing
         assert preprocessing is not None
@@ -143,8 +165,7 @@ class Lane:
         """Let in flight what the replicas have room for; images wait for a decoder or a model."""
         limits = Limits(self._fleet.calls, self._fleet.max_rows, self._fleet.max_waiting_rows)
         self._tensors.limits = limits
-        decodes = self.description is not None and self.description.decodes
-        ahead = 0 if decodes else self._preprocessor_fleet.calls
+        ahead = 0 if self.decodes else self._preprocessor_fleet.calls
         self._images.limits = replace(limits, workers=limits.workers + ahead)
 
 
@@ -155,15 +176,15 @@ def answered(outcome: Outcome) -> Answer:
     return outcome
 
 
-async def _gathered(submitted: Sequence[Coroutine[Any, Any, Outcome]]) -> list[Outcome]:
-    """Outcomes in order, with a refusal or a failed call as the outcome of those it befell."""
-    if len(submitted) == 1:
-        return [await _outcome(submitted[0])]
-    return await asyncio.gather(*map(_outcome, submitted))
+async def _gathered(submits: Sequence[Callable[[], Awaitable[Outcome]]]) -> list[Outcome]:
+    """Outcomes in order, with a failed call as the outcome of those it befell."""
+    if len(submits) == 1:
+        return [await _outcome(submits[0])]
+    return await asyncio.gather(*map(_outcome, submits))
 
 
-async def _outcome(submitted: Coroutine[Any, Any, Outcome]) -> Outcome:
+async def _outcome(submit: Callable[[], Awaitable[Outcome]]) -> Outcome:
     try:
-        return await submitted
+        return await submit()
     except TiltyardError as error:
         return error

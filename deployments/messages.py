@@ -11,6 +11,9 @@ from models.errors import TiltyardError
 from models.manifest import Manifest
 from models.signature import Tensors
 
+MAX_CALL_BYTES = 64 * 1024 * 1024
+"""What is sent together; calls between deployments are messages of limited size."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorRequest:
@@ -39,7 +42,7 @@ class ImageRequest:
         return 1
 
 
-Requests = Sequence[TensorRequest] | Sequence[ImageRequest]
+Requests = Sequence[TensorRequest | ImageRequest]
 """What one call carries."""
 
 
@@ -75,12 +78,16 @@ Outcome = Answer | TiltyardError
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What one replica has room for: calls at a time, rows in a batch, rows that may wait for it."""
+    """What one replica has room for: calls at a time, rows in a batch, rows that may wait for it in each Router.
+
+    `decodes`: it takes encoded images too.
+    """
 
     replica: str
     calls: int
     max_rows: int = 1
     max_waiting_rows: int = 0
+    decodes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +101,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a ModelServer runs, and what it has room for. `decodes`: it takes encoded images too."""
+    """What a ModelServer runs, and what it has room for."""
 
     manifest: Manifest
     capacity: Capacity
-    decodes: bool = False

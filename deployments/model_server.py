@@ -7,14 +7,11 @@ import ray
 from pydantic import BaseModel
 from ray import serve
 
-from deployments.inference import Inference
+from deployments.inference import Call, Inference
 from deployments.messages import Capacity, Description, Outcome, Reply, Requests
 from deployments.settings import Batching, VersionSettings
 from models.store import Store
 from models.version import load_version
-
-MAX_MERGES = 64
-"""`@serve.batch` never holds a batch back: batches that it has closed meet again where a thread becomes free."""
 
 
 class ModelServer:
@@ -40,27 +37,34 @@ class ModelServer:
 
     def describe(self) -> Description:
         """What this replica runs; an answer says that it is ready."""
-        return Description(self._manifest, self._capacity, self._decodes)
+        return Description(self._manifest, self._capacity)
 
     async def predict(self, requests: Requests) -> Reply:
-        """Answer the requests of one call, in their order. Raises Overloaded."""
-        outcomes: list[Outcome] | BaseException = await self._merge(requests)
+        """Answer the requests of one call, in their order."""
+        call = Call(requests)
+        try:
+            outcomes: list[Outcome] | BaseException = await self._merge(call)
+        except asyncio.CancelledError:
+            call.is_abandoned = True  # what waits of it is not run
+            raise
         if isinstance(outcomes, BaseException):
             raise outcomes
         return Reply(outcomes, self._capacity)
 
-    @serve.batch(max_concurrent_batches=MAX_MERGES)  # type: ignore[untyped-decorator]
-    async def _merge(self, calls: list[Requests]) -> list[list[Outcome] | BaseException]:
-        """Take calls of several Routers together, those that come within the wait; an error is for its call alone."""
+    # It never holds a batch back: what it has closed meets again where a thread becomes free. 8 x 32 calls are as many
+    # as a replica takes.
+    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0, max_concurrent_batches=32)  # type: ignore[untyped-decorator]
+    async def _merge(self, calls: list[Call]) -> list[list[Outcome] | BaseException]:
+        """Take calls of several Routers together; an error is for its call alone."""
         return await asyncio.gather(*map(self._inference.predict, calls), return_exceptions=True)
 
     def _apply(self, batching: Batching) -> None:
         self._inference.apply(batching)
-        self._merge.set_max_batch_size(batching.max_batch_size)
-        self._merge.set_batch_wait_timeout_s(batching.batch_timeout_micros / 1_000_000)
+        max_rows = self._inference.sizes.max_rows
         self._capacity = Capacity(
             self._replica,
             calls=batching.num_batch_threads + 1,
-            max_rows=self._inference.sizes.max_rows,
-            max_waiting_rows=self._inference.max_waiting_rows,
+            max_rows=max_rows,
+            max_waiting_rows=batching.max_enqueued_batches * max_rows,
+            decodes=self._decodes,
         )

@@ -1,6 +1,7 @@
 """The preprocessing actor: encoded images in, uint8 tensors on to the model, outcomes back."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +10,13 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from deployments.batch_queue import MAX_CALL_BYTES
+from deployments.batching import size_of
 from deployments.lane import ModelServers
-from deployments.messages import Answer, Capacity, ImageRequest, Reply, TensorRequest
-from models.errors import DeadlineExceeded, TiltyardError
+from deployments.messages import MAX_CALL_BYTES, Answer, Capacity, ImageRequest, Reply, TensorRequest
+from models.errors import UNEXPECTED, DeadlineExceeded, TiltyardError
 from models.preprocessing import Preprocessing, preprocess
+
+logger = logging.getLogger("ray.serve")
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -91,6 +94,9 @@ class Preprocessor:
             return preprocess(request.image, preprocessing, request.max_pixels)
         except TiltyardError as error:
             return error
+        except Exception:
+            logger.exception("an image could not be decoded")
+            return TiltyardError(UNEXPECTED)
 
 
 def calls(requests: Sequence[TensorRequest]) -> list[list[TensorRequest]]:
@@ -98,7 +104,7 @@ def calls(requests: Sequence[TensorRequest]) -> list[list[TensorRequest]]:
     made: list[list[TensorRequest]] = []
     size_bytes = MAX_CALL_BYTES
     for request in requests:
-        size = sum(array.nbytes for array in request.inputs.values())
+        size = size_of(request.inputs)
         if size_bytes + size > MAX_CALL_BYTES:
             made.append([])
             size_bytes = 0

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from deployments.fleet import Fleet
@@ -105,6 +105,20 @@ class Router:
         chosen = _draw(policy, random.random())
         return Variant(name, chosen, policy.variant(chosen))
 
+    @contextmanager
+    def place(self, variant: Variant) -> Iterator[None]:
+        """Hold one of the version's places. Raises Overloaded: while several are live, none takes more than half."""
+        lane = self._lane(variant.key)
+        live = sum(len(policy.versions) for policy in self._policy.models.values())
+        limit = self.settings.max_concurrent_requests
+        if live > 1 and lane.requests >= (limit + 1) // 2:
+            raise Overloaded(f"{lane.requests} requests wait for this version already; try again shortly")
+        lane.requests += 1
+        try:
+            yield
+        finally:
+            lane.requests -= 1
+
     async def manifest(self, variant: Variant) -> Manifest:
         """What a variant is. Raises a TiltyardError."""
         return await self._lane(variant.key).manifest()
@@ -120,7 +134,7 @@ class Router:
             )
         outcomes = await lane.predict_images(images, deadline)
         if any(isinstance(outcome, Answer) for outcome in outcomes):
-            self._note_answer(variant.key, _PREPROCESSOR)
+            self._note_answer(variant.key, *([] if lane.decodes else [_PREPROCESSOR]))
         return outcomes
 
     async def predict(self, variant: Variant, inputs: Tensors, deadline: float) -> Answer:
@@ -167,7 +181,7 @@ class Router:
         if not await self._answers(variant.key, lane.describe):
             return False
         description = lane.description
-        if description is None or description.decodes or description.manifest.preprocessing is None:
+        if description is None or lane.decodes or description.manifest.preprocessing is None:
             return True
         return await self._answers(_PREPROCESSOR, self._preprocessors.describe)
 

@@ -54,9 +54,9 @@ class Batching(BaseModel):
     """The ModelServer's user_config, in TensorFlow Serving's names: changed while it runs, without a restart.
 
     A thread that becomes free takes what waits, up to `max_batch_size` rows; `num_batch_threads` batches run at once
-    on one replica. While one is free nothing waits, unless `batch_timeout_micros` asks it to wait for company. More
-    than `max_enqueued_batches` batches per replica do not wait: they are refused. Where `allowed_batch_sizes` are
-    given, a batch is padded up to one of them.
+    on one replica. While one is free nothing waits, unless `batch_timeout_micros` asks it to wait for company. When
+    `max_enqueued_batches` batches per replica wait in a Router, it refuses who comes then. Where `allowed_batch_sizes`
+    are given, a batch is padded up to one of them.
 
     Source: https://www.tensorflow.org/tfx/serving/serving_config#batching_configuration
     """
@@ -65,7 +65,7 @@ class Batching(BaseModel):
 
     max_batch_size: Annotated[int, Field(ge=1, le=1024)] = 32
     batch_timeout_micros: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    max_enqueued_batches: Annotated[int, Field(ge=1, le=4096)] = 8
+    max_enqueued_batches: Annotated[int, Field(ge=1, le=4096)] = 64
     num_batch_threads: Annotated[int, Field(ge=1, le=64)] = 1
     allowed_batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = ()
 

@@ -17,6 +17,7 @@
     │   └── VersionExists          409  version_exists
     ├── Overloaded                 503  overloaded
     ├── ModelUnavailable           503  model_unavailable
+    │   └── ReplicaDied            503  model_unavailable
     ├── DeadlineExceeded           504  deadline_exceeded
     ├── ModelFailed                500  model_failed
     ├── InvalidVersion             500  invalid_version
@@ -152,6 +153,10 @@ class ModelUnavailable(TiltyardError):
     status = 503
     code = "model_unavailable"
     retry_after_s: ClassVar[int] = 2
+
+
+class ReplicaDied(ModelUnavailable):
+    """Every replica that took the request died with it."""
 
 
 class DeadlineExceeded(TiltyardError):

@@ -1,6 +1,6 @@
 """Predictions, called without FastAPI, which describes them in /docs.
 
-FastAPI's handling of one request takes as long as several small models (loadtests/RESULTS.md).
+Its dependencies and exit stacks took a quarter of a Router's CPU for a small model (py-spy, 32 clients).
 """
 
 from collections.abc import Iterable
@@ -9,8 +9,6 @@ from fastapi.routing import APIRouter
 from starlette.requests import Request
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
-
-from models.errors import InvalidRequest
 
 
 class Direct:
@@ -38,23 +36,3 @@ class Direct:
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-def parameter(name: str, place: str, description: str, schema: str) -> dict[str, object]:
-    """One parameter as OpenAPI describes it."""
-    return {
-        "name": name,
-        "in": place,
-        "required": place == "path",
-        "description": description,
-        "schema": {"type": schema},
-    }
-
-
-def version_of(value: str | None) -> int | None:
-    """Read a version number. Raises InvalidRequest."""
-    if value is None:
-        return None
-    if not value.isdecimal() or int(value) < 1:
-        raise InvalidRequest(f"version: expected a whole number from 1 on, got {value[:40]!r}")
-    return int(value)

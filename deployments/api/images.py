@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.api.body import content_type, decode_base64, parse_json, read_body
-from deployments.api.direct import parameter, version_of
+from deployments.api.parameters import parameter, version_of
 from deployments.api.request_id import request_id
 from deployments.api.responses import FAILURES, ErrorBody, json_response
 from deployments.errors import error_body
@@ -104,10 +104,11 @@ async def predict(request: Request) -> Response:
     router: Router = request.app.state.router
     async with router.admitted() as deadline:
         variant = router.choose(request.path_params.get("name"), version_of(request.query_params.get("version")))
-        images, is_single = await read_images(request, router.settings.max_images_per_request)
-        readable = [image for image in images if isinstance(image, bytes)]
-        manifest = await router.manifest(variant)
-        outcomes = await router.predict_images(variant, readable, deadline)
+        with router.place(variant):
+            images, is_single = await read_images(request, router.settings.max_images_per_request)
+            readable = [image for image in images if isinstance(image, bytes)]
+            manifest = await router.manifest(variant)
+            outcomes = await router.predict_images(variant, readable, deadline)
     pending = iter(outcomes)
     outcomes = [next(pending) if isinstance(image, bytes) else image for image in images]
     common = _common(variant, request)

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.api.body import parse_json, read_body
-from deployments.api.direct import parameter, version_of
+from deployments.api.parameters import parameter, version_of
 from deployments.api.responses import FAILURES, json_response
 from deployments.router import Router
 from models.backends import SIGNATURE
@@ -71,10 +71,11 @@ async def predict(request: Request) -> Response:
     router: Router = request.app.state.router
     async with router.admitted() as deadline:
         variant = router.choose(request.path_params["name"], version_of(request.path_params.get("version")))
-        signature = (await router.manifest(variant)).signature
-        limit = router.settings.max_instances_per_request
-        inputs = await read_body(request, lambda body: read_tensors(body, signature, limit))
-        answer = await router.predict(variant, inputs, deadline)
+        with router.place(variant):
+            signature = (await router.manifest(variant)).signature
+            limit = router.settings.max_instances_per_request
+            inputs = await read_body(request, lambda body: read_tensors(body, signature, limit))
+            answer = await router.predict(variant, inputs, deadline)
     return json_response({"predictions": rows(answer.outputs)}, answer.timing)
 
 

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from deployments.api import create_api
-from deployments.inference import Inference
+from deployments.inference import Call, Inference
 from deployments.messages import Capacity, Description, Reply, Requests
 from deployments.preprocessor import Preprocessor
 from deployments.router import Router
@@ -45,17 +45,17 @@ class LocalModelServers:
 
     def __init__(self, versions: Sequence[LoadedVersion]) -> None:
         self._inferences: dict[tuple[str, int], Inference] = {}
-        self.decodes = False
+        self.capacity = CAPACITY
         self.versions = {(v.manifest.model, v.manifest.version): v for v in versions}
 
     async def predict(self, model: str, version: int, requests: Requests) -> Reply:
         loaded = self._find(model, version)
         if (model, version) not in self._inferences:
             self._inferences[model, version] = Inference(model, loaded.backend, loaded.manifest.preprocessing)
-        return Reply(await self._inferences[model, version].predict(requests), CAPACITY)
+        return Reply(await self._inferences[model, version].predict(Call(requests)), self.capacity)
 
     async def describe(self, model: str, version: int) -> Description:
-        return Description(self._find(model, version).manifest, CAPACITY, self.decodes)
+        return Description(self._find(model, version).manifest, self.capacity)
 
     def _find(self, model: str, version: int) -> LoadedVersion:
         if (model, version) not in self.versions:

@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from deployments.router import Router
 from jobs import digits
 from models.preprocessing import Preprocessing, preprocess
 from tests.http.answers import assert_error
-from tests.http.conftest import LocalModelServers
+from tests.http.conftest import CAPACITY, LocalModelServers
 from tests.tiny import gradient, image_bytes, png_of_size
 
 WHITE = image_bytes(Image.new("RGB", (16, 8), "white"))
@@ -108,7 +109,7 @@ def test_what_is_fed_is_what_training_would_feed(
     client: TestClient, model_servers: LocalModelServers, is_inline: bool
 ) -> None:
     """The identity model answers with the pixels that reached it: those of the shared function, bit for bit."""
-    model_servers.decodes = is_inline
+    model_servers.capacity = replace(CAPACITY, decodes=is_inline)
     photograph = image_bytes(gradient(53, 37), "JPEG", quality=80)
     fed = np.array(send(client, photograph, "image/jpeg", "/models/pixels/predict").json()["outputs"]["pixels"])
     np.testing.assert_array_equal(fed, preprocess(photograph, Preprocessing(height=8, width=16)))
@@ -199,7 +200,8 @@ def test_a_large_body_is_refused_before_it_is_read(router: Router, declared: int
 def test_unknown_models_and_versions(client: TestClient) -> None:
     assert_error(send(client, WHITE, path="/models/cats/predict"), 404, "model_not_found", "no model 'cats'")
     assert_error(send(client, WHITE, path="/predict?version=9"), 404, "version_not_found", "there are: 1, 2")
-    assert_error(send(client, WHITE, path="/predict?version=one"), 400, "invalid_request", "version: ")
+    for wrong in ("one", "0", "-1", "9" * 5000, "\u0661"):
+        assert_error(send(client, WHITE, path=f"/predict?version={wrong}"), 400, "invalid_request", "version: ")
 
 
 def test_images_for_a_tensor_model_are_shown_the_way(client: TestClient) -> None:

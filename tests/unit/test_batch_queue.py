@@ -176,19 +176,31 @@ def test_an_error_is_for_its_batch_alone() -> None:
     run(scenario)
 
 
-def test_one_row_too_many_is_refused_and_the_admitted_are_answered() -> None:
+def test_nobody_is_admitted_to_a_full_queue_and_the_admitted_are_answered() -> None:
     worker = Worker()
 
     async def scenario() -> None:
-        waiting = queue(worker, max_waiting_rows=4)
-        admitted = [asyncio.create_task(waiting.submit(0))]
-        await asyncio.sleep(0.01)
-        admitted += [asyncio.create_task(waiting.submit(item)) for item in range(1, 5)]
+        waiting = queue(worker, max_rows=1, max_waiting_rows=4)
+        admitted = []
+        for item in range(5):  # the first of them goes to the worker, four wait
+            waiting.admit()
+            admitted.append(asyncio.create_task(waiting.submit(item)))
+            await asyncio.sleep(0)
         await asyncio.sleep(0.01)
         with pytest.raises(Overloaded, match="4 rows are waiting"):
-            await waiting.submit(9)
-        assert await asyncio.gather(*admitted) == [0, -1, -2, -3, -4]
-        assert await waiting.submit(5, rows=100) == -5, "a large item is taken where nothing waits"
+            waiting.admit()
+        assert list(await asyncio.gather(*admitted)) == [0, -1, -2, -3, -4]
+        waiting.admit()
+
+    run(scenario)
+
+
+def test_what_free_workers_are_about_to_take_does_not_wait() -> None:
+    async def scenario() -> None:
+        waiting = queue(Worker(0), workers=2, max_rows=8, max_waiting_rows=1)
+        asked = [asyncio.ensure_future(waiting.submit(item)) for item in range(16)]
+        waiting.admit()
+        assert list(await asyncio.gather(*asked)) == [-item for item in range(16)]
 
     run(scenario)
 

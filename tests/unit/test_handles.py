@@ -5,16 +5,19 @@ from collections.abc import Awaitable
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from ray.exceptions import ActorUnavailableError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
 from deployments import handles
+from deployments.messages import Answer, Capacity, Reply, Requests, TensorRequest, Timing
 from models.errors import (
     ModelFailed,
     ModelUnavailable,
     Overloaded,
     PayloadTooLarge,
+    ReplicaDied,
     TiltyardError,
 )
 
@@ -50,6 +53,45 @@ class Replica:
         if self.errors:
             raise self.errors.pop(0)
         return "answer"
+
+
+class Fragile:
+    """Replicas that a poisonous request kills, and that otherwise answer with what they were asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[float]] = []
+
+    def __call__(self, requests: Requests) -> Awaitable[Reply]:
+        return self._answer(requests)
+
+    async def _answer(self, requests: Requests) -> Reply:
+        values = [float(r.inputs["x"][0]) for r in requests if isinstance(r, TensorRequest)]
+        self.calls.append(values)
+        if 13 in values:
+            raise ActorUnavailableError("gone", None)
+        if len(values) > 2 and 0 in values:
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED)
+        answers = [Answer({"y": np.array([value])}, Timing()) for value in values]
+        return Reply([*answers], Capacity("one", 2))
+
+
+def asked(replica: Fragile, *values: float) -> list[Any]:
+    requests = [TensorRequest({"x": np.array([value])}, 10) for value in values]
+    reply = asyncio.run(handles.call_with(requests, replica))
+    return [o.outputs["y"][0] if isinstance(o, Answer) else type(o) for o in reply.outcomes]
+
+
+def test_a_request_that_kills_its_replica_does_not_take_its_neighbours_with_it() -> None:
+    replica = Fragile()
+    assert asked(replica, 1, 13, 2) == [1, ReplicaDied, 2]
+    assert replica.calls.count([13]) == handles.ATTEMPTS
+    assert [1, 13, 2] in replica.calls[:1]
+
+
+def test_requests_that_are_too_large_together_are_sent_alone() -> None:
+    replica = Fragile()
+    assert asked(replica, 0, 1, 2) == [0, 1, 2]
+    assert replica.calls == [[0, 1, 2], [0], [1], [2]]
 
 
 def called(replica: Any) -> Any:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deployments.inference import Inference
+from deployments.inference import Call, Inference
 from deployments.messages import Answer, ImageRequest, Outcome, TensorRequest
 from deployments.settings import Batching
-from models.errors import DeadlineExceeded, InvalidImage, InvalidTensor, ModelFailed, Overloaded, TiltyardError
+from models.errors import DeadlineExceeded, InvalidImage, InvalidTensor, ModelFailed, TiltyardError
 from models.preprocessing import Preprocessing
 from models.signature import Signature, Tensors, TensorSpec
 from tests.tiny import floats, image_bytes
@@ -50,6 +50,11 @@ def request(*values: float, timeout_s: float = 10) -> TensorRequest:
     return TensorRequest({"x": floats(values).reshape(-1, 1)}, timeout_s)
 
 
+def ask(made: Inference, *requests: TensorRequest | ImageRequest) -> Coroutine[Any, Any, list[Outcome]]:
+    """One call with these requests."""
+    return made.predict(Call(requests))
+
+
 def values(outcomes: list[Outcome]) -> list[Any]:
     return [o.outputs["x"].ravel().tolist() if isinstance(o, Answer) else type(o) for o in outcomes]
 
@@ -67,7 +72,7 @@ def run(scenario: Coroutine[Any, Any, T]) -> T:
 def test_a_bad_a_late_and_a_failing_request_leave_the_others_unharmed() -> None:
     wrong = TensorRequest({"y": floats([[1]])}, 10)
     call = [request(1), wrong, request(2, timeout_s=-1), request(-1), request(3, 4)]
-    outcomes = run(inference(Doubler()).predict(call))
+    outcomes = run(ask(inference(Doubler()), *call))
     assert values(outcomes) == [[2], InvalidTensor, DeadlineExceeded, ModelFailed, [6, 8]]
 
 
@@ -76,9 +81,9 @@ def test_a_request_that_grows_late_while_it_waits_is_not_run() -> None:
 
     async def scenario() -> list[list[Outcome]]:
         made = inference(backend)
-        first = asyncio.create_task(made.predict([request(1)]))
+        first = asyncio.create_task(ask(made, request(1)))
         await asyncio.sleep(0.02)
-        later = made.predict([request(2, timeout_s=0.05)]), made.predict([request(3)])
+        later = ask(made, request(2, timeout_s=0.05)), ask(made, request(3))
         return list(await asyncio.gather(first, *later))
 
     assert [values(outcomes) for outcomes in run(scenario())] == [[[2]], [DeadlineExceeded], [[6]]]
@@ -90,10 +95,10 @@ def test_calls_that_wait_meet_in_the_next_batch() -> None:
 
     async def scenario() -> None:
         made = inference(backend)
-        first = asyncio.create_task(made.predict([request(0)]))
+        first = asyncio.create_task(ask(made, request(0)))
         await asyncio.sleep(0.02)
         calls = [[request(i), request(i + 0.5)] for i in range(1, 6)]
-        answers = await asyncio.gather(*(made.predict(call) for call in calls))
+        answers = await asyncio.gather(*(made.predict(Call(call)) for call in calls))
         assert [values(answer) for answer in answers] == [[[2.0 * i], [2.0 * i + 1]] for i in range(1, 6)]
         await first
 
@@ -103,7 +108,7 @@ def test_calls_that_wait_meet_in_the_next_batch() -> None:
 
 def test_no_batch_is_larger_than_the_maximum_and_large_requests_are_split_and_joined() -> None:
     backend = Doubler()
-    outcomes = run(inference(backend, max_batch_size=4).predict([request(*range(9)), request(9)]))
+    outcomes = run(ask(inference(backend, max_batch_size=4), request(*range(9)), request(9)))
     assert values(outcomes) == [[2 * i for i in range(9)], [18]]
     assert max(backend.batches) <= 4
 
@@ -111,14 +116,14 @@ def test_no_batch_is_larger_than_the_maximum_and_large_requests_are_split_and_jo
 def test_batches_are_padded_to_an_allowed_size() -> None:
     backend = Doubler()
     made = inference(backend, max_batch_size=8, allowed_batch_sizes=[2, 8])
-    assert values(run(made.predict([request(1)]))) == [[2]]
-    assert values(run(made.predict([request(1, 2, 3)]))) == [[2, 4, 6]]
+    assert values(run(ask(made, request(1)))) == [[2]]
+    assert values(run(ask(made, request(1, 2, 3)))) == [[2, 4, 6]]
     assert backend.batches == [2, 8]
 
 
 def test_a_model_of_fixed_size_gets_that_size() -> None:
     backend = Doubler(rows=3)
-    assert values(run(inference(backend).predict([request(1)]))) == [[2]]
+    assert values(run(ask(inference(backend), request(1)))) == [[2]]
     assert backend.batches == [3]
 
 
@@ -126,30 +131,67 @@ def test_as_many_batches_run_at_once_as_there_are_threads() -> None:
     backend = Doubler(0.05)
 
     async def scenario(made: Inference) -> None:
-        await asyncio.gather(*(made.predict([request(i)]) for i in range(4)))
+        await asyncio.gather(*(ask(made, request(i)) for i in range(4)))
 
     run(scenario(inference(backend, num_batch_threads=2, max_batch_size=1)))
     assert backend.most_at_once == 2
 
 
-def test_more_than_may_wait_is_refused() -> None:
-    async def scenario() -> list[Any]:
-        made = inference(Doubler(0.05), max_batch_size=2, max_enqueued_batches=1)
-        first = asyncio.create_task(made.predict([request(0)]))
-        await asyncio.sleep(0.02)
-        rest = await asyncio.gather(*(made.predict([request(i)]) for i in range(1, 5)), return_exceptions=True)
-        return [await first, *rest]
+def test_a_call_whose_caller_has_gone_is_not_run() -> None:
+    backend = Doubler(0.05)
 
-    outcomes = run(scenario())
-    assert [type(o) for o in outcomes if isinstance(o, TiltyardError)] == [Overloaded, Overloaded]
+    async def scenario() -> None:
+        made = inference(backend)
+        first = asyncio.create_task(ask(made, request(0)))
+        await asyncio.sleep(0.02)
+        left, stayed = Call([request(1)]), Call([request(2)])
+        rest = asyncio.gather(made.predict(left), made.predict(stayed))
+        left.is_abandoned = True
+        await first
+        assert [values(outcomes) for outcomes in await rest] == [[DeadlineExceeded], [[4]]]
+
+    run(scenario())
+    assert backend.batches == [1, 1]
+
+
+def test_a_batch_waits_for_company_where_it_is_told_to() -> None:
+    backend = Doubler()
+
+    async def scenario() -> float:
+        made = inference(backend, batch_timeout_micros=100_000, max_batch_size=4)
+        started = time.perf_counter()
+        await asyncio.gather(*(ask(made, request(i)) for i in range(4)))
+        full_s = time.perf_counter() - started
+        first = asyncio.create_task(ask(made, request(4)))
+        await asyncio.sleep(0.02)
+        await asyncio.gather(first, ask(made, request(5)))
+        return full_s
+
+    assert run(scenario()) < 0.05, "a full batch does not wait"
+    assert backend.batches == [4, 2]
+
+
+def test_a_bug_in_one_request_is_not_for_the_others() -> None:
+    class Odd(Doubler):
+        def __init__(self) -> None:
+            super().__init__()
+            self.signature = OddSignature(inputs=(X,), outputs=(X,))
+
+    class OddSignature(Signature):
+        def check(self, inputs: Tensors) -> dict[str, Any]:
+            if (inputs["x"] == 7).any():
+                raise ZeroDivisionError
+            return super().check(inputs)
+
+    assert values(run(ask(inference(Odd()), request(1), request(7), request(2)))) == [[2], TiltyardError, [4]]
 
 
 def test_answers_tell_where_their_time_went() -> None:
     async def scenario() -> list[Outcome]:
         made = inference(Doubler(0.05))
-        first = asyncio.create_task(made.predict([request(0)]))
+        first = asyncio.create_task(ask(made, request(0)))
         await asyncio.sleep(0.02)
-        second = await made.predict([request(1)])
+        second = await ask(made, request(1))
         return [*await first, *second]
 
     first, second = run(scenario())
@@ -173,7 +215,7 @@ def test_images_are_decoded_in_the_replica_where_it_is_told_to() -> None:
 
     made = Inference("mean", Mean(), Preprocessing(height=2, width=2, channels="gray"))
     call = [ImageRequest(image, 10, 1000) for image in (image_bytes(Image.new("L", (4, 4), 7)), b"no image")]
-    good, bad = run(made.predict(call))
+    good, bad = run(ask(made, *call))
     assert isinstance(good, Answer)
     assert good.outputs["x"].tolist() == [[7]]
     assert good.timing.preprocess_ms > 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deployments.fleet import Fleet
-from deployments.inference import Inference
+from deployments.inference import Call, Inference
 from deployments.lane import Lane
 from deployments.messages import Answer, Capacity, Description, ImageRequest, Reply, Requests
 from deployments.router import Router
@@ -58,12 +58,16 @@ class Versions:
         self.calls: list[int] = []
         self.in_flight = self.most_in_flight = 0
         self.down = False
+        self.descriptions = 0
 
     def capacity(self, replica: int) -> Capacity:
         inference = self.inferences[1][0]
-        return Capacity(str(replica), 2, inference.sizes.max_rows, inference.max_waiting_rows)
+        max_rows = inference.sizes.max_rows
+        return Capacity(str(replica), 2, max_rows, self.batching.max_enqueued_batches * max_rows)
 
     async def describe(self, model: str, version: int) -> Description:
+        self.descriptions += 1
+        await asyncio.sleep(0)
         manifest = Manifest(
             model=model,
             version=version,
@@ -82,7 +86,7 @@ class Versions:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         replica = len(self.calls) % len(self.inferences[version])
         try:
-            return Reply(await self.inferences[version][replica].predict(requests), self.capacity(replica))
+            return Reply(await self.inferences[version][replica].predict(Call(requests)), self.capacity(replica))
         finally:
             self.in_flight -= 1
 
@@ -225,6 +229,55 @@ def test_10000_concurrent_mixed_requests_get_their_own_answers() -> None:
 
     asyncio.run(scenario())
     assert sum(versions.calls) == 10_000
+
+
+@pytest.mark.parametrize("batching", [{}, {"max_batch_size": 1}], ids=["default", "one row at a time"])
+def test_the_largest_request_is_answered_while_nothing_else_waits(batching: dict[str, Any]) -> None:
+    versions = Versions({1: 0.0}, **batching)
+
+    async def scenario() -> Answer:
+        lane = await lane_of(versions)
+        return await lane.predict({"x": floats(np.arange(4096)[:, None])}, soon())
+
+    assert asyncio.run(scenario()).outputs["x"].ravel().tolist() == [2 * i for i in range(4096)]
+
+
+def test_a_version_is_described_once_for_all_who_ask_first() -> None:
+    versions = Versions({1: 0.0})
+
+    async def scenario() -> None:
+        lane = Lane("doubler", 1, versions, NoImages(), Fleet(), 1000)
+        await asyncio.gather(*(ask(lane, value) for value in range(50)))
+
+    asyncio.run(scenario())
+    assert versions.descriptions == 1
+
+
+def test_a_hung_challenger_takes_no_more_than_half_of_the_places() -> None:
+    versions = Versions({1: 0.0, 2: 60.0})
+    policy = RoutingPolicy.model_validate({"models": {"doubler": {"champion": 1, "challengers": {2: 0.5}}}})
+
+    async def scenario() -> int:
+        router = Router(GatewaySettings(max_concurrent_requests=8), NoImages(), versions)
+        router.reconfigure(policy)
+
+        async def hang(version: int) -> None:
+            async with router.admitted():
+                with router.place(router.choose("doubler", version)):
+                    await asyncio.sleep(60)
+
+        tasks = [asyncio.create_task(hang(2)) for _ in range(8)]
+        await asyncio.sleep(0.01)
+        refused = sum(task.done() and isinstance(task.exception(), Overloaded) for task in tasks)
+        async with router.admitted() as deadline:
+            variant = router.choose("doubler", 1)
+            with router.place(variant):
+                await router.predict(variant, row(1), deadline)
+        for task in tasks:
+            task.cancel()
+        return refused
+
+    assert asyncio.run(scenario()) == 4
 
 
 def test_a_version_that_is_gone_fails_what_was_sent_to_it_and_is_asked_again() -> None:
