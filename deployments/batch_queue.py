@@ -1,8 +1,8 @@
 """Opportunistic batching: what waits when a worker becomes free goes into its next batch.
 
 The Router has a queue per variant, whose workers are calls in flight; a ModelServer has one, whose workers are
-threads. Nothing waits while a worker is free, and no batch is closed before its worker is: batches closed early queue
-behind a running one, and are small for ever (loadtests/RESULTS.md).
+threads. Nothing waits while a worker is free, and no batch is closed before its worker is: batches that are closed
+early queue behind a running one, and stay small.
 """
 
 import asyncio
