@@ -13,10 +13,9 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
-from deployments.messages import Description, ImageRequest, Reply, Requests, TensorRequest
+from deployments.messages import Description, ImageRequest, Reply, Requests, Target, TensorRequest
 from models.errors import UNEXPECTED, ModelUnavailable, Overloaded, PayloadTooLarge, ReplicaDied, TiltyardError
 from models.policy import application_name
-from models.preprocessing import Preprocessing
 
 logger = logging.getLogger("ray.serve")
 
@@ -64,18 +63,9 @@ class PreprocessorHandle:
         name: str = await call(self._handle.describe.remote)
         return name
 
-    async def predict(
-        self,
-        requests: Sequence[ImageRequest],
-        preprocessing: Preprocessing,
-        input_name: str,
-        model: str,
-        version: int,
-    ) -> Reply:
+    async def predict(self, requests: Sequence[ImageRequest], target: Target) -> Reply:
         """Decode, and have a version answer. Raises a TiltyardError."""
-        return await call_with(
-            requests, lambda some: self._handle.predict.remote(some, preprocessing, input_name, model, version)
-        )
+        return await call_with(requests, lambda some: self._handle.predict.remote(some, target))
 
 
 def plain(handle: DeploymentHandle) -> DeploymentHandle:

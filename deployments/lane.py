@@ -10,10 +10,19 @@ from typing import Any, Protocol
 from deployments.batch_queue import BatchQueue, Entry, Limits
 from deployments.batching import join, pieces, rows_of, size_of
 from deployments.fleet import Fleet
-from deployments.messages import Answer, Description, ImageRequest, Outcome, Reply, Requests, TensorRequest, Timing
+from deployments.messages import (
+    Answer,
+    Description,
+    ImageRequest,
+    Outcome,
+    Reply,
+    Requests,
+    Target,
+    TensorRequest,
+    Timing,
+)
 from models.errors import ModelUnavailable, Overloaded, TiltyardError
 from models.manifest import Manifest
-from models.preprocessing import Preprocessing
 from models.signature import Tensors
 
 
@@ -33,14 +42,7 @@ class Preprocessors(Protocol):
     async def describe(self) -> str:
         """Say that it is there. Raises a TiltyardError."""
 
-    async def predict(
-        self,
-        requests: Sequence[ImageRequest],
-        preprocessing: Preprocessing,
-        input_name: str,
-        model: str,
-        version: int,
-    ) -> Reply:
+    async def predict(self, requests: Sequence[ImageRequest], target: Target) -> Reply:
         """Decode, and have a version answer. Raises a TiltyardError."""
 
 
@@ -144,10 +146,10 @@ class Lane:
         description = self.description or await self.describe()
         if self.decodes:
             return await self._model_servers.predict(self._model, self._version, requests)
-        preprocessing = description.manifest.preprocessing
-        assert preprocessing is not None
-        input_name = description.manifest.signature.inputs[0].name
-        return await self._preprocessors.predict(requests, preprocessing, input_name, self._model, self._version)
+        manifest = description.manifest
+        assert manifest.preprocessing is not None
+        target = Target(self._model, self._version, manifest.signature.inputs[0].name, manifest.preprocessing)
+        return await self._preprocessors.predict(requests, target)
 
     def _noted(self, reply: Reply, entries: list[Entry[Pending, Outcome]]) -> list[Outcome]:
         """The outcomes, with the time that each waited here."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 from models.errors import TiltyardError
 from models.manifest import Manifest
+from models.preprocessing import Preprocessing
 from models.signature import Tensors
 
 MAX_CALL_BYTES = 64 * 1024 * 1024
@@ -44,6 +45,16 @@ class ImageRequest:
 
 Requests = Sequence[TensorRequest | ImageRequest]
 """What one call carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The version that images are for, and how they become its only input."""
+
+    model: str
+    version: int
+    input_name: str
+    preprocessing: Preprocessing
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from deployments.batching import size_of
 from deployments.lane import ModelServers
-from deployments.messages import MAX_CALL_BYTES, Answer, Capacity, ImageRequest, Reply, TensorRequest
+from deployments.messages import MAX_CALL_BYTES, Answer, Capacity, ImageRequest, Reply, Target, TensorRequest
 from models.errors import UNEXPECTED, DeadlineExceeded, TiltyardError
 from models.preprocessing import Preprocessing, preprocess
 
@@ -37,24 +37,17 @@ class Preprocessor:
         """Say that it is there."""
         return "preprocessor"
 
-    async def predict(
-        self,
-        requests: Sequence[ImageRequest],
-        preprocessing: Preprocessing,
-        input_name: str,
-        model: str,
-        version: int,
-    ) -> Reply:
+    async def predict(self, requests: Sequence[ImageRequest], target: Target) -> Reply:
         """Outcomes in the order of the images. A bad image fails alone."""
         started = time.monotonic()
-        decoded = await self._decode(requests, preprocessing, started)
+        decoded = await self._decode(requests, target.preprocessing, started)
         now = time.monotonic()
         tensors = [
-            TensorRequest({input_name: pixels[None]}, request.timeout_s - (now - started))
+            TensorRequest({target.input_name: pixels[None]}, request.timeout_s - (now - started))
             for request, pixels in zip(requests, decoded, strict=True)
             if not isinstance(pixels, TiltyardError)
         ]
-        replies = await asyncio.gather(*(self._infer(model, version, call) for call in calls(tensors)))
+        replies = await asyncio.gather(*(self._infer(target, call) for call in calls(tensors)))
         answers = chain.from_iterable(reply.outcomes for reply in replies)
         outcomes = [pixels if isinstance(pixels, TiltyardError) else next(answers) for pixels in decoded]
         for outcome in outcomes:
@@ -64,10 +57,10 @@ class Preprocessor:
             outcomes, next((reply.model_server for reply in replies if reply.model_server), None), self._capacity
         )
 
-    async def _infer(self, model: str, version: int, requests: list[TensorRequest]) -> Reply:
+    async def _infer(self, target: Target, requests: list[TensorRequest]) -> Reply:
         """Ask the version; where the call as a whole fails, so does each request of it, but not the bad images."""
         try:
-            return await self._model_servers.predict(model, version, requests)
+            return await self._model_servers.predict(target.model, target.version, requests)
         except TiltyardError as error:
             return Reply([error] * len(requests), None)
 

@@ -7,11 +7,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from deployments.api import create_api
-from deployments.messages import ImageRequest, Reply
+from deployments.messages import ImageRequest, Reply, Target
 from deployments.router import Router
 from deployments.settings import GatewaySettings
 from models.errors import ModelUnavailable
-from models.preprocessing import Preprocessing
 from tests.http.answers import assert_error
 from tests.http.conftest import POLICY, LocalModelServers
 
@@ -22,14 +21,7 @@ class Stuck:
     async def describe(self) -> str:
         return "here"
 
-    async def predict(
-        self,
-        requests: Sequence[ImageRequest],
-        preprocessing: Preprocessing,
-        input_name: str,
-        model: str,
-        version: int,
-    ) -> Reply:
+    async def predict(self, requests: Sequence[ImageRequest], target: Target) -> Reply:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -37,14 +29,7 @@ class Stuck:
 class Faulty(Stuck):
     """A Preprocessor with a bug."""
 
-    async def predict(
-        self,
-        requests: Sequence[ImageRequest],
-        preprocessing: Preprocessing,
-        input_name: str,
-        model: str,
-        version: int,
-    ) -> Reply:
+    async def predict(self, requests: Sequence[ImageRequest], target: Target) -> Reply:
         raise ZeroDivisionError(f"in {shutil.__file__}")
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,21 +10,17 @@ import pytest
 from deployments.fleet import Fleet
 from deployments.inference import Call, Inference
 from deployments.lane import Lane
-from deployments.messages import Answer, Capacity, Description, ImageRequest, Reply, Requests
+from deployments.messages import Answer, Capacity, Description, Reply, Requests
 from deployments.router import Router
 from deployments.settings import Batching, GatewaySettings
 from models.errors import ModelUnavailable, Overloaded
 from models.manifest import Artifact, Manifest
 from models.policy import RoutingPolicy
-from models.preprocessing import Preprocessing
 from models.signature import Signature, Tensors, TensorSpec
+from tests.fakes import NoImages, soon
 from tests.tiny import floats
 
 X = TensorSpec(name="x", dtype="float32", shape=(None, None))
-
-
-def soon() -> float:
-    return time.monotonic() + 30
 
 
 class Doubler:
@@ -89,23 +84,6 @@ class Versions:
             return Reply(await self.inferences[version][replica].predict(Call(requests)), self.capacity(replica))
         finally:
             self.in_flight -= 1
-
-
-class NoImages:
-    """A Preprocessor that is never asked."""
-
-    async def describe(self) -> str:
-        return "here"
-
-    async def predict(
-        self,
-        requests: Sequence[ImageRequest],
-        preprocessing: Preprocessing,
-        input_name: str,
-        model: str,
-        version: int,
-    ) -> Reply:
-        raise AssertionError
 
 
 async def lane_of(versions: Versions, version: int = 1) -> Lane:

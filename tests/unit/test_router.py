@@ -1,19 +1,17 @@
 import asyncio
 import random
-import time
 from collections import Counter
-from collections.abc import Sequence
 
 import pytest
 
-from deployments.messages import Answer, Capacity, Description, ImageRequest, Reply, Requests, TensorRequest, Timing
+from deployments.messages import Answer, Capacity, Description, Reply, Requests, TensorRequest, Timing
 from deployments.router import Router
 from deployments.settings import GatewaySettings
 from models.errors import DeadlineExceeded, InvalidRequest, ModelNotFound, ModelUnavailable, Overloaded, VersionNotFound
 from models.manifest import Artifact, Manifest
 from models.policy import RoutingPolicy
-from models.preprocessing import Preprocessing
 from models.signature import Signature, TensorSpec
+from tests.fakes import NoImages, soon
 from tests.tiny import floats
 
 POLICY = RoutingPolicy.model_validate({"models": {"digits": {"champion": 1, "challengers": {2: 0.25}}}})
@@ -21,10 +19,6 @@ SPEC = TensorSpec(name="x", dtype="float32", shape=(None, 1))
 
 
 CAPACITY = Capacity("here", calls=2, max_rows=32, max_waiting_rows=256)
-
-
-def soon() -> float:
-    return time.monotonic() + 10
 
 
 def manifest(model: str, version: int) -> Manifest:
@@ -54,23 +48,6 @@ class Versions:
         if version in self.down:
             raise ModelUnavailable(f"{model} version {version} is not running")
         return Description(manifest(model, version), CAPACITY)
-
-
-class NoImages:
-    """A Preprocessor that is never asked."""
-
-    async def describe(self) -> str:
-        return "here"
-
-    async def predict(
-        self,
-        requests: Sequence[ImageRequest],
-        preprocessing: Preprocessing,
-        input_name: str,
-        model: str,
-        version: int,
-    ) -> Reply:
-        raise AssertionError
 
 
 def router(versions: Versions | None = None, policy: RoutingPolicy = POLICY, **settings: float) -> Router:
