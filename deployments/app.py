@@ -89,7 +89,7 @@ MODEL_SERVER = serve.deployment(
     graceful_shutdown_timeout_s=20,
     health_check_period_s=5,
     max_constructor_retry_count=3,
-    autoscaling_config={"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 1.2},
+    autoscaling_config={"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 1.5},
     logging_config=QUIET,
     ray_actor_options={"num_cpus": 0.2},
 )(ModelServer)

@@ -80,6 +80,7 @@ def rotated(image: Image.Image) -> bytes:
     return image_bytes(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=90, exif=exif)
 
 
+@pytest.mark.timeout(600)  # publishing quantises, calibrates and compares, on cores that serve at the same time
 def test_a_model_is_two_commands_from_a_request(
     running: Running, mobilenetv2: Path, photograph: Image.Image, tmp_path: Path
 ) -> None:
@@ -103,7 +104,7 @@ def test_a_model_is_two_commands_from_a_request(
         deployed = running.tiltyard("deploy", "mobilenetv2@2")
         assert deployed.returncode == 0, deployed.stderr
     assert set(result.statuses) == {200}
-    assert {name: running.replicas(name, "ModelServer") for name in before} == before
+    assert_none_restarted(running, before)
 
     files = {
         "image/jpeg": image_bytes(photograph, "JPEG", quality=90),
@@ -122,7 +123,13 @@ def test_a_model_is_two_commands_from_a_request(
     undeployed = running.tiltyard("undeploy", "mobilenetv2")
     assert undeployed.returncode == 0, undeployed.stderr
     assert running.post("/models/mobilenetv2/predict", files["image/png"])[0] == 404
-    assert {name: running.replicas(name, "ModelServer") for name in before} == before
+    assert_none_restarted(running, before)
+
+
+def assert_none_restarted(running: Running, before: dict[str, dict[str, int]]) -> None:
+    """Every replica that ran still runs; traffic may have added one."""
+    for name, replicas in before.items():
+        assert replicas.items() <= running.replicas(name, "ModelServer").items()
 
 
 def test_a_version_that_does_not_reproduce_its_golden_outputs_changes_nothing(running: Running, tmp_path: Path) -> None:
