@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.errors import ModelFailed
-from models.signature import Tensors
+from models.signature import Tensors, rows_of
 
 Run = Callable[[Tensors], Tensors]
 
@@ -36,11 +36,6 @@ def run_batch(run: Run, items: Sequence[Tensors], sizes: BatchSizes) -> list[Ten
         for index, outcome in zip(indices, outcomes, strict=True):
             results[index] = outcome
     return results
-
-
-def rows_of(tensors: Tensors) -> int:
-    """Number of rows of a batch."""
-    return len(next(iter(tensors.values())))
 
 
 def size_of(tensors: Tensors) -> int:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from deployments.batch_queue import BatchQueue, Entry, Limits
-from deployments.batching import join, pieces, rows_of, size_of
+from deployments.batching import join, pieces, size_of
 from deployments.fleet import Fleet
 from deployments.messages import (
     Answer,
@@ -23,7 +23,7 @@ from deployments.messages import (
 )
 from models.errors import ModelUnavailable, Overloaded, TiltyardError
 from models.manifest import Manifest
-from models.signature import Tensors
+from models.signature import Tensors, rows_of
 
 
 class ModelServers(Protocol):
@@ -143,10 +143,9 @@ class Lane:
         return self._noted(await self._send_to_decoder(requests), entries)
 
     async def _send_to_decoder(self, requests: list[ImageRequest]) -> Reply:
-        description = self.description or await self.describe()
+        manifest = await self.manifest()
         if self.decodes:
             return await self._model_servers.predict(self._model, self._version, requests)
-        manifest = description.manifest
         assert manifest.preprocessing is not None
         target = Target(self._model, self._version, manifest.signature.inputs[0].name, manifest.preprocessing)
         return await self._preprocessors.predict(requests, target)

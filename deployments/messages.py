@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from models.errors import TiltyardError
 from models.manifest import Manifest
 from models.preprocessing import Preprocessing
-from models.signature import Tensors
+from models.signature import Tensors, rows_of
 
 MAX_CALL_BYTES = 64 * 1024 * 1024
 """What is sent together; calls between deployments are messages of limited size."""
@@ -26,7 +26,7 @@ class TensorRequest:
     @property
     def rows(self) -> int:
         """Rows that it adds to a batch."""
-        return len(next(iter(self.inputs.values())))
+        return rows_of(self.inputs)
 
 
 @dataclass(frozen=True, slots=True)

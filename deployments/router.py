@@ -69,6 +69,7 @@ class Router:
         self._model_servers = model_servers
         self._policy = RoutingPolicy()
         self._lanes: dict[tuple[str, int], Lane] = {}
+        self._max_requests_per_version = settings.max_concurrent_requests
         self._preprocessor_fleet = Fleet()
         self._answered_at: dict[object, float] = {}
         self.requests = 0
@@ -78,6 +79,8 @@ class Router:
         self._policy = policy
         live = {(model, version) for model, entry in policy.models.items() for version in entry.versions}
         self._lanes = {key: lane for key, lane in self._lanes.items() if key in live}
+        places = self.settings.max_concurrent_requests
+        self._max_requests_per_version = (places + 1) // 2 if len(live) > 1 else places
         self._answered_at = {who: at for who, at in self._answered_at.items() if who in live or who == _PREPROCESSOR}
 
     @asynccontextmanager
@@ -109,9 +112,7 @@ class Router:
     def place(self, variant: Variant) -> Iterator[None]:
         """Hold one of the version's places. Raises Overloaded: while several are live, none takes more than half."""
         lane = self._lane(variant.key)
-        live = sum(len(policy.versions) for policy in self._policy.models.values())
-        limit = self.settings.max_concurrent_requests
-        if live > 1 and lane.requests >= (limit + 1) // 2:
+        if lane.requests >= self._max_requests_per_version:
             raise Overloaded(f"{lane.requests} requests wait for this version already; try again shortly")
         lane.requests += 1
         try:

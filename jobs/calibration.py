@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jobs.measurement import Validation
-from jobs.photographs import are_for, photographs, pixels
-from models.preprocessing import Preprocessing
-from models.signature import Tensors
+from jobs.photographs import are_for, photographs
+from models.preprocessing import Preprocessing, preprocess_all
+from models.signature import Tensors, rows_of
 
 CALIBRATION_ROWS = 128
 JUDGING_ROWS = 256
@@ -28,7 +28,7 @@ class Rows:
 
 def split(rows: Tensors, origin: str) -> Rows | str:
     """Take one row in three to calibrate with and judge by the others; why not, where they are too few."""
-    count = _count(rows)
+    count = rows_of(rows)
     if count < FEWEST_ROWS:
         return f"too few {origin} to calibrate it with: {count} of at least {FEWEST_ROWS} (--calibration)"
     chosen = np.arange(count) % 3 == 0
@@ -47,7 +47,7 @@ def split_validation(validation: Validation) -> tuple[Rows | str, Validation]:
 
 def judged_by(calibration: Tensors, validation: Validation) -> Rows:
     """Calibrate with rows of their own, judge by the labelled ones."""
-    every = np.ones(_count(calibration), bool), np.ones(len(validation), bool)
+    every = np.ones(rows_of(calibration), bool), np.ones(len(validation), bool)
     return Rows(
         _spread(calibration, every[0], CALIBRATION_ROWS),
         _spread(validation.inputs, every[1], JUDGING_ROWS),
@@ -60,7 +60,7 @@ def sample_photographs(name: str, preprocessing: Preprocessing) -> Rows | str:
     if not are_for(preprocessing):
         return "the sample photographs are too small to calibrate it with; give rows with --calibration"
     files = photographs(preprocessing, PHOTOGRAPHS)
-    return split({name: pixels(files, preprocessing)}, "windows of sample photographs")
+    return split({name: preprocess_all(files, preprocessing)}, "windows of sample photographs")
 
 
 def _spread(rows: Tensors, among: np.ndarray[tuple[int], np.dtype[np.bool_]], most: int) -> Tensors:
@@ -71,7 +71,3 @@ def _spread(rows: Tensors, among: np.ndarray[tuple[int], np.dtype[np.bool_]], mo
 
 def _take(rows: Tensors, indices: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Tensors:
     return {name: array[indices] for name, array in rows.items()}
-
-
-def _count(rows: Tensors) -> int:
-    return len(next(iter(rows.values())))

@@ -5,7 +5,6 @@ Scaling and layout go into the graph, so that no client and no server can get th
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import onnx.compose
 from google.protobuf.message import EncodeError
 from onnx import TensorProto, helper, numpy_helper
 
+from jobs.converter import run_converter
 from jobs.tensorflow_import import import_tensorflow
 from models.backends import SIGNATURE, load_backend
 from models.errors import ConversionFailed
@@ -238,10 +238,7 @@ def convert_to_onnx(savedmodel: Path, target: Path) -> None:
         *("--signature_def", SIGNATURE, "--opset", str(OPSET), "--output", str(target)),
     ]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not target.exists():
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise ConversionFailed(f"tf2onnx: {lines[-1] if lines else f'exit status {done.returncode}'}")
+    run_converter("tf2onnx", command, target, environment)
     try:
         onnx.checker.check_model(str(target))
     except onnx.checker.ValidationError as error:

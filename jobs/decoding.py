@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.measurement import Comparison, Validation, compare, run_rows, share_right
-from jobs.photographs import are_for, photographs, pixels
+from jobs.photographs import are_for, photographs
 from jobs.tolerance import Tolerance
 from models.backends import Backend
 from models.errors import ModelFailed
 from models.manifest import DecodingCheck, OutputKind
-from models.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing, preprocess_all
 
 PHOTOGRAPHS = 100
 
@@ -72,5 +72,5 @@ def _verdict(comparison: Comparison, tolerance: Tolerance, wanted: bool | None) 
 
 def _timed(files: Sequence[bytes], preprocessing: Preprocessing) -> tuple[float, npt.NDArray[np.uint8]]:
     started = time.process_time()
-    made = pixels(files, preprocessing)
+    made = preprocess_all(files, preprocessing)
     return time.process_time() - started, made

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from models.preprocessing import Preprocessing, preprocess
+from models.preprocessing import Preprocessing, preprocess_all
 
 SIDE = 64
 """Pixels of a rendered picture."""
@@ -62,4 +62,4 @@ def render(image: npt.NDArray[np.float64]) -> bytes:
 
 def _split(files: list[bytes], classes: npt.NDArray[np.int64], indices: npt.NDArray[np.int64]) -> Split:
     chosen = [files[index] for index in indices]
-    return Split(chosen, np.stack([preprocess(file, PREPROCESSING) for file in chosen]), classes[indices])
+    return Split(chosen, preprocess_all(chosen, PREPROCESSING), classes[indices])

@@ -11,7 +11,7 @@ from jobs.tolerance import Tolerance
 from models.backends import Backend
 from models.golden import largest_difference
 from models.manifest import OutputKind
-from models.signature import Tensors
+from models.signature import Tensors, rows_of
 
 BATCH = 32
 LATENCY_BUDGET_S = 1.0
@@ -64,7 +64,7 @@ class Comparison:
 
 def compare(candidate: Tensors, reference: Tensors, output: OutputKind) -> Comparison:
     """Compare the outputs of the same rows."""
-    rows = len(next(iter(reference.values())))
+    rows = rows_of(reference)
     largest = max(largest_difference(array, candidate[name]) for name, array in reference.items())
     if output != "tensors":
         ((name, wanted),) = reference.items()
@@ -95,7 +95,7 @@ def run_rows(backend: Backend, inputs: Tensors) -> dict[str, npt.NDArray[np.gene
 
 
 def _batches(inputs: Tensors, fixed: int | None) -> Iterator[Tensors]:
-    count, size = len(next(iter(inputs.values()))), fixed or BATCH
+    count, size = rows_of(inputs), fixed or BATCH
     for start in range(0, count - (count % fixed if fixed else 0), size):
         yield {name: array[start : start + size] for name, array in inputs.items()}
 

@@ -1,13 +1,12 @@
 """Sample photographs, for image models that come without pictures of their own."""
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from models.preprocessing import Preprocessing, preprocess
+from models.preprocessing import Preprocessing
 
 LARGEST = 4.0
 """The largest picture, as a multiple of what the model takes."""
@@ -32,11 +31,6 @@ def photographs(preprocessing: Preprocessing, count: int) -> list[bytes]:
 def are_for(preprocessing: Preprocessing) -> bool:
     """Whether photographs of two times that size exist."""
     return preprocessing.height * preprocessing.width <= MOST_PIXELS
-
-
-def pixels(files: Sequence[bytes], preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
-    """What serving would make of the files: uint8 [rows, height, width, channels]."""
-    return np.stack([preprocess(file, preprocessing) for file in files])
 
 
 def _surfaces(height: int, width: int) -> list[npt.NDArray[np.uint8]]:

@@ -29,7 +29,7 @@ from models.errors import ConversionFailed, InvalidRequest, InvalidVersion, Mode
 from models.golden import check_rows, read_arrays, write_golden
 from models.manifest import Artifact, ArtifactKind, DecodingCheck, LeftOut, Manifest, OutputKind, Provenance
 from models.preprocessing import Preprocessing
-from models.signature import Signature, Tensors, TensorSpec
+from models.signature import Signature, Tensors, TensorSpec, rows_of
 from models.store import Store
 from models.version import image_preprocessing
 
@@ -265,7 +265,7 @@ def _run_source(publication: Publication, inputs: Tensors) -> Tensors:
         outputs = source.run(inputs)
     except ModelFailed as error:
         raise ConversionFailed(f"the model fails on the golden inputs; give some with --golden: {error}") from error
-    check_rows(outputs, len(next(iter(inputs.values()))))
+    check_rows(outputs, rows_of(inputs))
     return outputs
 
 

@@ -1,7 +1,6 @@
 """An int8 form of an ONNX model: static quantisation, its ranges calibrated on rows the model will really see."""
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -12,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from jobs.converter import run_converter
 from models.errors import ConversionFailed
-from models.signature import Tensors
+from models.signature import Tensors, rows_of
 
 BATCH = 8
 """Rows that are run at once to find the ranges, where the model takes any number."""
@@ -37,11 +37,11 @@ def write_int8(source: Path, target: Path, rows: Tensors, batch: int | None) -> 
     with tempfile.TemporaryDirectory() as scratch:
         np.savez(Path(scratch) / "rows.npz", allow_pickle=False, **rows)
         command = [sys.executable, "-m", "jobs.quantization", str(source), str(target), scratch, str(batch or BATCH)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not target.exists():
-        target.unlink(missing_ok=True)
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise ConversionFailed(f"quantisation: {lines[-1] if lines else f'exit status {done.returncode}'}")
+        try:
+            run_converter("quantisation", command, target)
+        except ConversionFailed:
+            target.unlink(missing_ok=True)
+            raise
 
 
 def quantize(source: Path, target: Path, scratch: Path, batch: int) -> None:
@@ -92,7 +92,7 @@ class _Reader:
     """Batches of rows, as ONNX Runtime's calibrators ask for them."""
 
     def __init__(self, rows: Mapping[str, npt.NDArray[Any]], batch: int) -> None:
-        count = len(next(iter(rows.values())))
+        count = rows_of(rows)
         self._batches: Iterator[dict[str, npt.NDArray[Any]]] = (
             {name: array[start : start + batch] for name, array in rows.items()}
             for start in range(0, count - count % batch or count, batch)

@@ -71,7 +71,7 @@ class Serving:
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=_default_interrupt,
+            preexec_fn=default_interrupt,
         )
         assert self._process.stdout is not None
         self._output = threading.Thread(target=self._pass_on, args=(self._process.stdout,), daemon=True)
@@ -126,6 +126,6 @@ def _missing(health: Any) -> str:
     return ", ".join(f"{each['model']} version {each['version']}" for each in health["missing"])
 
 
-def _default_interrupt() -> None:
+def default_interrupt() -> None:
     """Undo an ignored SIGINT, which a shell without job control leaves to what it starts in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

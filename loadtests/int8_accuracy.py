@@ -25,16 +25,12 @@ from jobs import digits  # noqa: E402
 from jobs.conversion import IMAGE, ImageInput, Scaling, keras_source  # noqa: E402
 from jobs.measurement import Validation  # noqa: E402
 from jobs.publish import Publication, publish  # noqa: E402
-from models.preprocessing import Preprocessing, preprocess  # noqa: E402
+from models.preprocessing import Preprocessing, preprocess_all  # noqa: E402
 from models.store import Store  # noqa: E402
 
 SIDE, ALPHA, EPOCHS, FINE_EPOCHS = 64, 0.35, 10, 4
 PREPROCESSING = Preprocessing(height=SIDE, width=SIDE)
 SCALING = Scaling(scale=1 / 127.5, mean=(1.0,))
-
-
-def pixels(split: digits.Split) -> npt.NDArray[np.uint8]:
-    return np.stack([preprocess(file, PREPROCESSING) for file in split.files])
 
 
 def large_jpegs(split: digits.Split) -> list[bytes]:
@@ -64,7 +60,7 @@ def trained(rows: npt.NDArray[np.uint8], classes: npt.NDArray[np.int64]) -> Any:
 
 def main() -> None:
     data = digits.load()
-    training, held_out = pixels(data.training), pixels(data.held_out)
+    training, held_out = (preprocess_all(each.files, PREPROCESSING) for each in (data.training, data.held_out))
     network = trained(training, data.training.classes)
     publication = Publication(
         model="mobilenetv2-digits",

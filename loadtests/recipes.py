@@ -22,7 +22,7 @@ from jobs.printing import print_published
 from jobs.publish import Publication, publish
 from jobs.tolerance import Tolerance
 from loadtests.workloads import JPEG_SIZE, MLP_FEATURES, STORE
-from models.preprocessing import Preprocessing, preprocess
+from models.preprocessing import Preprocessing, preprocess_all
 from models.store import Store
 
 SIDE = 224
@@ -47,11 +47,6 @@ def large_jpegs(files: Sequence[bytes]) -> list[bytes]:
     return [enlarged(file) for file in files]
 
 
-def pixels(files: Sequence[bytes], preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
-    """What a network is fed of them, uint8 [n, height, width, 3]."""
-    return np.stack([preprocess(file, preprocessing) for file in files])
-
-
 def digit_reader(build: Callable[..., Any], epochs: int, data: digits.Digits) -> Any:
     """A network of keras.applications that reads digits.
 
@@ -65,12 +60,12 @@ def digit_reader(build: Callable[..., Any], epochs: int, data: digits.Digits) ->
     learner = keras.Sequential([small, keras.layers.Dense(len(digits.LABELS), "softmax")])
     set_momentum(small, 0.9)  # Keras's 0.99 and more need thousands of steps to learn the statistics
     learner.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    rows = pixels(data.training.files, Preprocessing(height=SMALL, width=SMALL))
+    rows = preprocess_all(data.training.files, Preprocessing(height=SMALL, width=SMALL))
     learner.fit(SCALING.apply(rows, "float32"), data.training.classes, 32, epochs, verbose=2)
 
     network = build(weights=None, include_top=False, pooling="avg", input_shape=PREPROCESSING.shape)
     network.set_weights(small.get_weights())
-    large = SCALING.apply(pixels(large_jpegs(data.training.files[:TRAINING_ROWS]), PREPROCESSING), "float32")
+    large = SCALING.apply(preprocess_all(large_jpegs(data.training.files[:TRAINING_ROWS]), PREPROCESSING), "float32")
     set_momentum(network, 0.0)
     network(large[:CALIBRATION_ROWS], training=True)
     head = keras.layers.Dense(len(digits.LABELS), "softmax")
@@ -112,7 +107,7 @@ def publish_digit_reader(name: str, build: Callable[..., Any], epochs: int) -> N
         image=ImageInput(PREPROCESSING, SCALING),
         labels=digits.LABELS,
         artifact="onnx",
-        golden={IMAGE: pixels(held_out[:4], PREPROCESSING)},
+        golden={IMAGE: preprocess_all(held_out[:4], PREPROCESSING)},
         scaled_decode=False,
     )
     publish(Store(STORE), publication, print)
@@ -122,8 +117,8 @@ def publish_digit_reader(name: str, build: Callable[..., Any], epochs: int) -> N
         artifact=None,
         golden=None,
         scaled_decode=None,
-        validation=Validation({IMAGE: pixels(held_out, PREPROCESSING)}, data.held_out.classes, held_out),
-        calibration={IMAGE: pixels(large_jpegs(data.training.files[:CALIBRATION_ROWS]), PREPROCESSING)},
+        validation=Validation({IMAGE: preprocess_all(held_out, PREPROCESSING)}, data.held_out.classes, held_out),
+        calibration={IMAGE: preprocess_all(large_jpegs(data.training.files[:CALIBRATION_ROWS]), PREPROCESSING)},
         tolerance=TOLERANCE,
     )
     print_published(publish(Store(STORE), publication, print).manifest)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from jobs.serve import default_interrupt
 from loadtests.footprint import pss_mib
 from loadtests.peers.peer import Command
 from loadtests.workloads import ROOT
@@ -39,7 +40,7 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                preexec_fn=_default_interrupt,
+                preexec_fn=default_interrupt,
             )
 
     def wait_until(self, is_right: Callable[[], bool], timeout_s: float) -> float:
@@ -118,8 +119,3 @@ def _started(number: int) -> str:
     except OSError:
         return ""
     return "" if fields[0] == "Z" else fields[19]
-
-
-def _default_interrupt() -> None:
-    """Undo an ignored SIGINT, which a shell without job control leaves to what it starts in the background."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)

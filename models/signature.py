@@ -13,6 +13,11 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 """Arrays by name; the first axis of each is the batch."""
 
 
+def rows_of(tensors: Tensors) -> int:
+    """Number of rows of a batch."""
+    return len(next(iter(tensors.values())))
+
+
 class TensorSpec(BaseModel):
     """One input or output: its name, numpy dtype (`string` for text) and shape; None is any size.
 

@@ -13,7 +13,7 @@ from models.errors import InvalidVersion, ModelFailed
 from models.golden import GOLDEN, check_golden, check_rows, read_golden
 from models.manifest import Artifact, ArtifactKind, Manifest
 from models.preprocessing import Preprocessing
-from models.signature import Signature, TensorSpec
+from models.signature import Signature, TensorSpec, rows_of
 from models.store import Store, plain_artifact, verify
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def warm_up(directory: Path, loaded: LoadedVersion, artifact: ArtifactKind | Non
     inputs, expected = read_golden(directory)
     outputs = loaded.backend.run(inputs)
     check_golden(expected, outputs, allowed_difference(_artifact(loaded.manifest, artifact)))
-    check_rows(outputs, len(next(iter(inputs.values()))))
+    check_rows(outputs, rows_of(inputs))
 
 
 def allowed_difference(artifact: Artifact) -> float:

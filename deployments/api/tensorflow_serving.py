@@ -19,7 +19,7 @@ from deployments.router import Router
 from models.backends import SIGNATURE
 from models.errors import InvalidJSON, PayloadTooLarge
 from models.json_tensors import read_instances
-from models.signature import Signature, Tensors
+from models.signature import Signature, Tensors, rows_of
 
 routes = APIRouter(tags=["tensors"], prefix="/v1/models")
 
@@ -102,5 +102,4 @@ def rows(outputs: Tensors) -> Any:
     arrays = {name: np.ascontiguousarray(array) for name, array in outputs.items()}
     if len(arrays) == 1:
         return next(iter(arrays.values()))
-    count = len(next(iter(arrays.values())))
-    return [{name: array[index] for name, array in arrays.items()} for index in range(count)]
+    return [{name: array[index] for name, array in arrays.items()} for index in range(rows_of(arrays))]
