@@ -8,6 +8,7 @@ digits-v1:          +---------------> ModelServer
 digits-v2:          +---------------> ModelServer
 """
 
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar
 
 from fastapi import FastAPI
@@ -19,6 +20,7 @@ from ray.serve.schema import LoggingConfig
 
 from deployments.api import create_api
 from deployments.handles import ModelServerHandles, PreprocessorHandle
+from deployments.messages import ImageRequest, Reply, Target
 from deployments.model_server import ModelServer
 from deployments.preprocessor import Preprocessor
 from deployments.router import Router
@@ -61,6 +63,10 @@ class PreprocessorReplica(Preprocessor):
 
     def __init__(self, threads: int) -> None:
         super().__init__(ModelServerHandles(), threads, serve.get_replica_context().replica_id.unique_id)
+
+    async def predict_as_stream(self, requests: Sequence[ImageRequest], target: Target) -> AsyncIterator[Reply]:
+        """Answer with a stream of one item (see handles.streaming)."""
+        yield await self.predict(requests, target)
 
 
 # A line per call between deployments tells nobody anything: the Router's access log has every request.

@@ -1,6 +1,7 @@
 """The autoscaled model replica: one version behind `@serve.batch`."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
 import ray
@@ -50,6 +51,10 @@ class ModelServer:
         if isinstance(outcomes, BaseException):
             raise outcomes
         return Reply(outcomes, self._capacity)
+
+    async def predict_as_stream(self, requests: Requests) -> AsyncIterator[Reply]:
+        """Answer with a stream of one item (see handles.streaming)."""
+        yield await self.predict(requests)
 
     # It never holds a batch back: what it has closed meets again where a thread becomes free. 8 x 32 calls are as many
     # as a replica takes.
