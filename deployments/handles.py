@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -139,12 +140,27 @@ async def _await(response: Response) -> Any:
         if not isinstance(response, DeploymentResponseGenerator):
             return await response
         item = await anext(response)
-        async for _ in response:  # to its end, which tells Ray that the replica is free
-            pass
+        _in_background(_drain(response))
         return item
     except asyncio.CancelledError:
         response.cancel()
         raise
+
+
+async def _drain(stream: DeploymentResponseGenerator) -> None:
+    """Read a stream to its end, which tells Ray that the replica is free; nobody has to wait for that."""
+    with suppress(Exception):  # the answer is here already
+        async for _ in stream:
+            pass
+
+
+def _in_background(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(work)
+    _BACKGROUND.add(task)  # the loop itself keeps no task alive
+    task.add_done_callback(_BACKGROUND.discard)
+
+
+_BACKGROUND: set[asyncio.Task[None]] = set()
 
 
 def _is_death(error: Exception) -> bool:

@@ -21,6 +21,9 @@ from models.preprocessing import preprocess
 from models.store import Store
 from models.version import load_version
 
+MAX_ENQUEUED_BATCHES = 2
+"""What waits is answered soon: room for the 32 clients of the closed loop, and for few more. The default is for bursts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -80,7 +83,10 @@ def serve_config(variant: Variant, start: Start) -> dict[str, Any]:
             {
                 "name": "ModelServer",
                 "autoscaling_config": {"min_replicas": start.cores, "max_replicas": start.cores},
-                "user_config": {"max_batch_size": workload.max_batch_size},
+                "user_config": {
+                    "max_batch_size": workload.max_batch_size,
+                    "max_enqueued_batches": MAX_ENQUEUED_BATCHES,
+                },
             }
         ],
     }
