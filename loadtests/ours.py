@@ -22,7 +22,7 @@ from models.store import Store
 from models.version import load_version
 
 MAX_ENQUEUED_BATCHES = 2
-"""What waits is answered soon: room for the 32 clients of the closed loop, and for few more. The default is for bursts."""
+"""What waits is answered soon: room for the 32 clients of the closed loop; the default leaves it for bursts."""
 
 
 @dataclass(frozen=True, slots=True)
