@@ -21,18 +21,16 @@ from models.preprocessing import preprocess
 from models.store import Store
 from models.version import load_version
 
-MAX_ENQUEUED_BATCHES = 2
-"""What waits is answered soon: room for the 32 clients of the closed loop; the default leaves it for bursts."""
-
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What a variant adds to the `args` of the applications."""
+    """What a variant adds to the `args` of the applications and to the ModelServer's user_config."""
 
     name: str
     title: str
     version_args: Mapping[str, Any] = field(default_factory=dict)
     gateway_args: Mapping[str, Any] = field(default_factory=dict)
+    batching: Mapping[str, Any] = field(default_factory=dict)
     is_chosen: bool = False
     """Whether it serves what publish chose: int8 and scaled decoding where they are within the tolerance."""
 
@@ -45,6 +43,7 @@ VARIANTS = (
     Variant("tiltyard", "Tiltyard, same model.onnx", {"artifact": "onnx"}),
     Variant("tiltyard-chosen", "Tiltyard, artifact that publish chose", is_chosen=True),
     Variant("tiltyard-inline", "Tiltyard, decoding in the replica", {"artifact": "onnx", "preprocessing": "inline"}),
+    Variant("tiltyard-short", "Tiltyard, short queues", {"artifact": "onnx"}, batching={"max_enqueued_batches": 2}),
 )
 
 
@@ -83,10 +82,7 @@ def serve_config(variant: Variant, start: Start) -> dict[str, Any]:
             {
                 "name": "ModelServer",
                 "autoscaling_config": {"min_replicas": start.cores, "max_replicas": start.cores},
-                "user_config": {
-                    "max_batch_size": workload.max_batch_size,
-                    "max_enqueued_batches": MAX_ENQUEUED_BATCHES,
-                },
+                "user_config": {"max_batch_size": workload.max_batch_size, **variant.batching},
             }
         ],
     }

@@ -1,45 +1,149 @@
-"""Which version answers: the routing policy, edited by the commands and obeyed by the Router."""
+"""Who answers: the routing policy, edited by the commands, obeyed by the Router and enforced by the referee."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 VersionNumber = Annotated[int, Field(ge=1)]
+Variant = Literal["champion", "challenger", "shadow"]
+
+
+class Sticky(BaseModel):
+    """What requests stick by: who sends the same value keeps the same variant while the shares stay.
+
+    `by` names a header, the API key (`authorization` or `x-api-key`, only its hash is looked at), or a field of the
+    query string. A request without it is drawn at random. Another `salt` draws everybody anew.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    by: Literal["header", "api_key", "field"]
+    name: Annotated[str, Field(min_length=1)] | None = None
+    salt: str = ""
+
+    @model_validator(mode="after")
+    def _named(self) -> "Sticky":
+        if (self.name is None) != (self.by == "api_key"):
+            raise ValueError(f"name: {'not used with' if self.name else 'missing for'} by: {self.by}")
+        return self
+
+
+class Fallback(BaseModel):
+    """How the champion stands in for a challenger that fails.
+
+    A challenger has `after_s` to answer, and never more than half of what is left of the request's deadline. After
+    `breaker_failures` failures in a row a Router leaves it alone for `breaker_reset_s`, then tries one request.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    after_s: Annotated[float, Field(gt=0)] = 1.0
+    breaker_failures: Annotated[int, Field(ge=1)] = 5
+    breaker_reset_s: Annotated[float, Field(gt=0)] = 30.0
+
+
+class Ramp(BaseModel):
+    """How a challenger's share grows to its weight: the shares on the way, and what it takes to go on.
+
+    The referee goes one step on when no guard objects, each has seen enough to rule out the loss it accepts, and the
+    step has lasted `min_seconds` and `min_requests` of the challenger.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.01, 0.05, 0.25)
+    min_seconds: Annotated[float, Field(ge=0)] = 60.0
+    min_requests: Annotated[int, Field(ge=1)] = 100
+
+    @model_validator(mode="after")
+    def _rises(self) -> "Ramp":
+        if list(self.steps) != sorted(set(self.steps)):
+            raise ValueError(f"steps {list(self.steps)} must rise")
+        return self
+
+
+class Guard(BaseModel):
+    """What one accepts of a challenger; null switches a guard off.
+
+    Losses are absolute: 0.01 of the error rate is one request of a hundred. `max_p99_ratio` compares latency with the
+    champion's 99th percentile. `max_disagreement` is the share of compared requests whose class differs from the
+    champion's, `max_confidence_shift` the difference of the mean probability of the answered class,
+    `max_accuracy_loss` needs feedback. `compare` is the share of a challenger's answers that the champion is asked for
+    too, without delaying them. `significance` is the chance, over a whole rollout, of stopping an equal challenger.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_error_rate_loss: Annotated[float, Field(gt=0, lt=1)] | None = 0.02
+    max_p99_ratio: Annotated[float, Field(gt=1)] | None = 3.0
+    max_disagreement: Annotated[float, Field(gt=0, lt=1)] | None = 0.3
+    max_confidence_shift: Annotated[float, Field(gt=0, lt=1)] | None = 0.2
+    max_accuracy_loss: Annotated[float, Field(gt=0, lt=1)] | None = 0.02
+    compare: Share = 0.1
+    significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
 
 
 class ModelPolicy(BaseModel):
-    """The champion answers by default; each challenger answers its share of the traffic.
+    """The champion answers by default; each challenger answers its share of the traffic; shadows only watch.
 
-    A challenger with share 0 is loaded and can be asked for by number, but receives no traffic by itself.
+    A challenger with share 0 is loaded and can be asked for by number, but receives no traffic by itself. A shadow's
+    number is the share of the requests that it is sent a copy of. `labels` name versions for TensorFlow Serving's
+    clients.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     champion: VersionNumber
     challengers: dict[VersionNumber, Share] = {}
+    shadows: dict[VersionNumber, Share] = {}
+    labels: dict[str, VersionNumber] = {}
+    sticky: Sticky | None = None
+    fallback: Fallback = Fallback()
+    ramp: Ramp | None = None
+    guard: Guard = Guard()
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelPolicy":
         if self.champion in self.challengers:
             raise ValueError(f"version {self.champion} is the champion and cannot challenge itself")
+        for version in self.shadows:
+            if version == self.champion or version in self.challengers:
+                raise ValueError(f"version {version} answers and cannot be its own shadow")
         total = sum(self.challengers.values())
-        if total > 1:
+        if total > 1 + 1e-9:
             raise ValueError(f"the challengers' shares add up to {total:g}; at most 1 can be given away")
+        for label, version in self.labels.items():
+            if version not in self.versions:
+                raise ValueError(f"label {label!r}: version {version} is not live; there are: {self.versions}")
         return self
 
     @property
     def versions(self) -> tuple[int, ...]:
         """Every version that must be able to answer, champion first."""
-        return (self.champion, *self.challengers)
+        return (self.champion, *self.challengers, *self.shadows)
 
     def share(self, version: int) -> float:
         """The part of the traffic that a live version answers; the champion has what the challengers leave."""
-        return self.challengers.get(version, 1 - sum(self.challengers.values()))
+        if version in self.shadows:
+            return 0.0
+        return self.challengers.get(version, max(0.0, 1 - sum(self.challengers.values())))
 
-    def variant(self, version: int) -> str:
-        """The part a version plays: `champion` or `challenger`."""
-        return "champion" if version == self.champion else "challenger"
+    def variant(self, version: int) -> Variant:
+        """The part a version plays."""
+        if version == self.champion:
+            return "champion"
+        return "shadow" if version in self.shadows else "challenger"
+
+    def with_shares(self, shares: Mapping[int, float]) -> "ModelPolicy":
+        """The policy with other shares for some of its challengers and shadows: where their rollouts stand."""
+        return self.model_copy(
+            update={
+                "challengers": {version: shares.get(version, share) for version, share in self.challengers.items()},
+                "shadows": {version: shares.get(version, share) for version, share in self.shadows.items()},
+            }
+        )
 
 
 class RoutingPolicy(BaseModel):
