@@ -32,7 +32,7 @@ class VariantStatistics:
     difference of the outputs, `max_difference` is the largest single one, and `pairs` counts (champion's class,
     this one's). `dropped` copies found no room. `labelled` answers got feedback, `correct` of them were right;
     `champion_correct` of those that both answered, `both_labelled`, were right in the champion and
-    `both_correct` in this version.
+    `both_correct` in this version, `both_right` in both (without it the referee assumes the least favourable).
     """
 
     answered: int = 0
@@ -53,6 +53,7 @@ class VariantStatistics:
     both_labelled: int = 0
     champion_correct: int = 0
     both_correct: int = 0
+    both_right: int = 0
 
     @property
     def failed(self) -> int:
