@@ -11,7 +11,7 @@ CLASSES ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve train test lint format typecheck lock lock-peers footprint chaos int8-accuracy \
-    bench bench-quick loadtest loadtest-ui clean
+    simulate bench bench-quick loadtest loadtest-ui clean
 
 help:  ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ footprint: install  ## Measure start-up, memory of each process, latency of one 
 
 int8-accuracy: install  ## Train a MobileNetV2 on the digits and report what int8 costs it (5 minutes)
 	$(BIN)/python -m loadtests.int8_accuracy
+
+simulate: install  ## Simulate thousands of rollouts and write what the referee does to docs/referee.md (a minute)
+	$(BIN)/python -m jobs.simulate --write
 
 chaos: install  ## Kill replicas by pid under load (stop `make serve` first)
 	$(BIN)/python -m loadtests.chaos
