@@ -2,12 +2,14 @@
 
 One gateway, and one application per live version:
 
-gateway:         Router -> Preprocessor --+
+gateway:         Router -> Preprocessor --+      Referee <- what each Router saw
                     |                     v
 digits-v1:          +---------------> ModelServer
 digits-v2:          +---------------> ModelServer
 """
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar
 
@@ -19,20 +21,30 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from deployments.api import create_api
-from deployments.handles import ModelServerHandles, PreprocessorHandle
+from deployments.feedback import Noted
+from deployments.handles import ModelServerHandles, PreprocessorHandle, RefereeOfApplication
 from deployments.messages import ImageRequest, Reply, Target
 from deployments.model_server import ModelServer
 from deployments.preprocessor import Preprocessor
+from deployments.referee import Directive, Referee
+from deployments.reporting import Reporting
 from deployments.router import Router
+from deployments.scores import RouterReport
 from deployments.settings import GatewaySettings, VersionSettings
 from models.policy import RoutingPolicy
+from models.store import Store
+
+logger = logging.getLogger("ray.serve")
 
 
 def gateway(settings: GatewaySettings) -> Application:
     """The front door: HTTP, routing, preprocessing."""
     preprocessor = PREPROCESSOR.bind(settings.preprocessor_threads)
+    referee = REFEREE.bind(settings.store)
     # The Router admits requests itself and says why it refuses one, so Serve's own limit lies above its.
-    return ROUTER.options(max_ongoing_requests=2 * settings.max_concurrent_requests).bind(settings, preprocessor)
+    return ROUTER.options(max_ongoing_requests=2 * settings.max_concurrent_requests).bind(
+        settings, preprocessor, referee
+    )
 
 
 def model_version(settings: VersionSettings) -> Application:
@@ -46,16 +58,52 @@ class Ingress:
 
     user_config_type: ClassVar[type[BaseModel]] = RoutingPolicy
 
-    def __init__(self, settings: GatewaySettings, preprocessor: DeploymentHandle) -> None:
+    def __init__(self, settings: GatewaySettings, preprocessor: DeploymentHandle, referee: DeploymentHandle) -> None:
+        self._referee = RefereeOfApplication(referee)
         self._router = Router(settings, PreprocessorHandle(preprocessor), ModelServerHandles())
+        self._reporting = Reporting(self._router, self._referee)
+        self._reports: asyncio.Task[None] | None = None
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Give Ray Serve the ASGI application of this replica."""
-        return create_api(self._router, echo_request_id=False)
+        return create_api(self._router, self._referee, echo_request_id=False)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Apply a new routing policy without a restart."""
         self._router.reconfigure(RoutingPolicy.model_validate(user_config))
+        self._reporting.report_soon()
+        if self._reports is None:
+            self._reports = asyncio.ensure_future(self._reporting.run())
+
+
+class RefereeReplica:
+    """The referee of all Routers."""
+
+    def __init__(self, store: str) -> None:
+        self._referee = Referee(Store(store))
+        self._judging: asyncio.Task[None] | None = None
+
+    async def report(self, report: RouterReport) -> Directive:
+        """Take in what a Router saw, and tell it what to do."""
+        if self._judging is None:
+            self._judging = asyncio.ensure_future(self._judge())
+        return self._referee.report(report)
+
+    async def rollout(self, model: str) -> dict[str, Any]:
+        """Where a model's rollout stands, as JSON. Raises ModelNotFound."""
+        return self._referee.rollout(model)
+
+    async def feedback(self, labels: Sequence[tuple[str, str]]) -> list[Noted]:
+        """Note what the classes of requests, by id, really were."""
+        return self._referee.feedback(labels)
+
+    async def _judge(self) -> None:
+        while True:
+            await asyncio.sleep(JUDGE_PERIOD_S)
+            try:
+                self._referee.judge()
+            except Exception:  # one bad look must not be the last
+                logger.exception("the referee could not judge")
 
 
 class PreprocessorReplica(Preprocessor):
@@ -68,6 +116,8 @@ class PreprocessorReplica(Preprocessor):
         """Answer with a stream of one item (see handles.streaming)."""
         yield await self.predict(requests, target)
 
+
+JUDGE_PERIOD_S = 1.0
 
 # A line per call between deployments tells nobody anything: the Router's access log has every request.
 QUIET = LoggingConfig(enable_access_log=False)
@@ -88,6 +138,12 @@ PREPROCESSOR = serve.deployment(
     logging_config=QUIET,
     ray_actor_options={"num_cpus": 0.2},
 )(PreprocessorReplica)
+REFEREE = serve.deployment(
+    name="Referee",
+    max_ongoing_requests=256,
+    logging_config=QUIET,
+    ray_actor_options={"num_cpus": 0.1},
+)(RefereeReplica)
 MODEL_SERVER = serve.deployment(
     name="ModelServer",
     max_ongoing_requests=256,

@@ -14,7 +14,10 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
+from deployments.feedback import Noted
 from deployments.messages import Description, ImageRequest, Reply, Requests, Target, TensorRequest
+from deployments.referee import Directive
+from deployments.scores import RouterReport
 from models.errors import UNEXPECTED, ModelUnavailable, Overloaded, PayloadTooLarge, ReplicaDied, TiltyardError
 from models.policy import application_name
 
@@ -71,6 +74,28 @@ class PreprocessorHandle:
         """Decode, and have a version answer. Raises a TiltyardError."""
         predict = streaming(self._handle).predict_as_stream
         return await call_with(requests, lambda some: predict.remote(some, target))
+
+
+class RefereeOfApplication:
+    """The referee of this application."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = plain(handle)
+
+    async def report(self, report: RouterReport) -> Directive:
+        """Tell it what was seen, and be told what to do. Raises a TiltyardError."""
+        directive: Directive = await call(lambda: self._handle.report.remote(report))
+        return directive
+
+    async def rollout(self, model: str) -> dict[str, Any]:
+        """Where a model's rollout stands. Raises a TiltyardError."""
+        rollout: dict[str, Any] = await call(lambda: self._handle.rollout.remote(model))
+        return rollout
+
+    async def feedback(self, labels: Sequence[tuple[str, str]]) -> list[Noted]:
+        """Tell it what the classes of requests, by id, really were. Raises a TiltyardError."""
+        noted: list[Noted] = await call(lambda: self._handle.feedback.remote(labels))
+        return noted
 
 
 def plain(handle: DeploymentHandle) -> DeploymentHandle:

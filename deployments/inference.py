@@ -2,10 +2,13 @@
 
 import asyncio
 import logging
+import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from deployments.batch_queue import BatchQueue, Entry, Limits
@@ -38,6 +41,12 @@ class Call:
         return self.is_abandoned or time.perf_counter() > self.arrived + request.timeout_s
 
 
+def _yield_to_others() -> None:
+    """Give this thread, and no other of the process, what the rest of the machine leaves."""
+    with suppress(OSError, AttributeError):  # only Linux has a niceness per thread
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+
+
 class Inference:
     """Answers calls of many requests; a thread that becomes free takes what all waiting calls brought."""
 
@@ -46,6 +55,7 @@ class Inference:
         self._backend = backend
         self._preprocessing = preprocessing
         self._executor: ThreadPoolExecutor | None = None
+        self._background = ThreadPoolExecutor(1, "background", initializer=_yield_to_others)
         self._queue: BatchQueue[Call, list[Outcome]] = BatchQueue(self._run_calls, Limits(1, 1, 0))
         self.apply(Batching())
 
@@ -65,7 +75,9 @@ class Inference:
 
     async def _run_calls(self, entries: list[Entry[Call, list[Outcome]]]) -> list[list[Outcome]]:
         calls = [entry.item for entry in entries]
-        outcomes = iter(await asyncio.get_running_loop().run_in_executor(self._executor, self._run, calls))
+        is_awaited = any(not request.background for call in calls for request in call.requests)
+        executor = self._executor if is_awaited else self._background
+        outcomes = iter(await asyncio.get_running_loop().run_in_executor(executor, self._run, calls))
         return [[next(outcomes) for _ in call.requests] for call in calls]
 
     def _run(self, calls: Sequence[Call]) -> list[Outcome]:

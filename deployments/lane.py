@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -46,8 +46,14 @@ class Preprocessors(Protocol):
         """Decode, and have a version answer. Raises a TiltyardError."""
 
 
-Pending = tuple[Any, float]
-"""Tensors or an encoded image, and the time.monotonic() by which the answer is wanted."""
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Tensors or an encoded image, the time.monotonic() by which the answer is wanted, and how it is asked for."""
+
+    item: Any
+    deadline: float
+    background: bool = False
+    shared: bool = False
 
 
 class Lane:
@@ -78,6 +84,11 @@ class Lane:
         """Requests for this version that are being answered."""
 
     @property
+    def known(self) -> Manifest | None:
+        """What the version said it is; None as long as it has not been asked."""
+        return self.description.manifest if self.description else None
+
+    @property
     def decodes(self) -> bool:
         """Whether its replicas decode images themselves."""
         return self._fleet.decodes
@@ -104,13 +115,13 @@ class Lane:
         if not describing.cancelled():
             describing.exception()  # whoever waited for it was told
 
-    async def predict(self, inputs: Tensors, deadline: float) -> Answer:
+    async def predict(self, inputs: Tensors, deadline: float, background: bool = False) -> Answer:
         """Answer rows [rows, ...]; more than a batch may have go in pieces. Raises a TiltyardError."""
         await self.manifest()
         self._tensors.admit()
         outcomes = await _gathered(
             [
-                partial(self._tensors.submit, (piece, deadline), rows_of(piece), size_of(piece))
+                partial(self._tensors.submit, Pending(piece, deadline, background), rows_of(piece), size_of(piece))
                 for piece in pieces(inputs, self._fleet.max_rows)
             ]
         )
@@ -120,25 +131,30 @@ class Lane:
         timing = Timing.longest([answer.timing for answer in answers])
         return Answer(join([answer.outputs for answer in answers]), timing)
 
-    async def predict_images(self, images: Sequence[bytes], deadline: float) -> list[Outcome]:
+    async def predict_images(
+        self, images: Sequence[bytes], deadline: float, background: bool = False, shared: bool = False
+    ) -> list[Outcome]:
         """Outcomes in the order of the images: a bad one fails alone. Raises a TiltyardError where nobody answers."""
         await self.manifest()
         self._images.admit()
-        outcomes = await _gathered([partial(self._images.submit, (image, deadline), 1, len(image)) for image in images])
+        pending = [Pending(image, deadline, background, shared) for image in images]
+        outcomes = await _gathered([partial(self._images.submit, each, 1, len(each.item)) for each in pending])
         if outcomes and all(isinstance(outcome, Overloaded | ModelUnavailable) for outcome in outcomes):
             answered(outcomes[0])
         return outcomes
 
     async def _send_tensors(self, entries: list[Entry[Pending, Outcome]]) -> list[Outcome]:
         now = time.monotonic()
-        requests = [TensorRequest(inputs, deadline - now) for inputs, deadline in (entry.item for entry in entries)]
+        requests = [
+            TensorRequest(each.item, each.deadline - now, each.background) for each in (entry.item for entry in entries)
+        ]
         return self._noted(await self._model_servers.predict(self._model, self._version, requests), entries)
 
     async def _send_images(self, entries: list[Entry[Pending, Outcome]]) -> list[Outcome]:
         now = time.monotonic()
         requests = [
-            ImageRequest(image, deadline - now, self._max_pixels)
-            for image, deadline in (entry.item for entry in entries)
+            ImageRequest(each.item, each.deadline - now, self._max_pixels, each.background, each.shared)
+            for each in (entry.item for entry in entries)
         ]
         return self._noted(await self._send_to_decoder(requests), entries)
 

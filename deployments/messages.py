@@ -18,10 +18,14 @@ MAX_CALL_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class TensorRequest:
-    """Rows [rows, ...] by input name, and the seconds left to answer them when this was sent."""
+    """Rows [rows, ...] by input name, and the seconds left to answer them when this was sent.
+
+    Nobody waits for those in the `background`: they are computed with what the others leave of the machine.
+    """
 
     inputs: Tensors
     timeout_s: float
+    background: bool = False
 
     @property
     def rows(self) -> int:
@@ -31,11 +35,16 @@ class TensorRequest:
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """One encoded image, the most pixels it may have, and the seconds left to answer it when this was sent."""
+    """One encoded image, the most pixels it may have, and the seconds left to answer it when this was sent.
+
+    `background` as for tensors. One that is `shared` will come again for a shadow.
+    """
 
     image: bytes
     timeout_s: float
     max_pixels: int
+    background: bool = False
+    shared: bool = False
 
     @property
     def rows(self) -> int:

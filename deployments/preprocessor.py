@@ -20,6 +20,9 @@ logger = logging.getLogger("ray.serve")
 
 Pixels = npt.NDArray[np.uint8]
 
+MAX_SHARED = 32
+"""Decoded images that wait for a shadow to ask for them."""
+
 
 class Preprocessor:
     """Decodes images on threads of its own and hands the tensors to the version's ModelServer itself.
@@ -32,6 +35,7 @@ class Preprocessor:
         self._threads = threads
         self._executor = ThreadPoolExecutor(threads, "decode")
         self._capacity = Capacity(replica, calls=threads + 1)
+        self._shared: dict[tuple[bytes, Preprocessing], Pixels] = {}
 
     async def describe(self) -> str:
         """Say that it is there."""
@@ -43,7 +47,7 @@ class Preprocessor:
         decoded = await self._decode(requests, target.preprocessing, started)
         now = time.monotonic()
         tensors = [
-            TensorRequest({target.input_name: pixels[None]}, request.timeout_s - (now - started))
+            TensorRequest({target.input_name: pixels[None]}, request.timeout_s - (now - started), request.background)
             for request, pixels in zip(requests, decoded, strict=True)
             if not isinstance(pixels, TiltyardError)
         ]
@@ -83,13 +87,25 @@ class Preprocessor:
     ) -> Pixels | TiltyardError:
         if time.monotonic() > started + request.timeout_s:
             return DeadlineExceeded("the answer would come too late")
+        key = request.image, preprocessing
+        if request.background and (kept := self._shared.pop(key, None)) is not None:
+            return kept
         try:
-            return preprocess(request.image, preprocessing, request.max_pixels)
+            pixels = preprocess(request.image, preprocessing, request.max_pixels)
+            if request.shared:
+                self._keep(key, pixels)
+            return pixels
         except TiltyardError as error:
             return error
         except Exception:
             logger.exception("an image could not be decoded")
             return TiltyardError(UNEXPECTED)
+
+    def _keep(self, key: tuple[bytes, Preprocessing], pixels: Pixels) -> None:
+        """Keep a tensor for the shadow that will ask for it in a moment; the oldest go where none asks."""
+        self._shared[key] = pixels
+        while len(self._shared) > MAX_SHARED:
+            self._shared.pop(next(iter(self._shared)), None)
 
 
 def calls(requests: Sequence[TensorRequest]) -> list[list[TensorRequest]]:

@@ -2,15 +2,19 @@
 
 import asyncio
 import logging
-import random
+import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from deployments.contest import Contest
+from deployments.draw import draw
 from deployments.fleet import Fleet
-from deployments.lane import Lane, ModelServers, Preprocessors
-from deployments.messages import Answer, Outcome
+from deployments.lane import Lane, ModelServers, Preprocessors, answered
+from deployments.messages import Answer
+from deployments.question import Asked, Images, Question, Rows, Served, Variant
+from deployments.scores import RouterReport
 from deployments.settings import GatewaySettings
 from models.errors import (
     DeadlineExceeded,
@@ -22,7 +26,7 @@ from models.errors import (
     VersionNotFound,
 )
 from models.manifest import Manifest
-from models.policy import ModelPolicy, RoutingPolicy
+from models.policy import ModelPolicy, RoutingPolicy, Sticky
 from models.signature import Tensors
 
 logger = logging.getLogger("ray.serve")
@@ -33,21 +37,10 @@ PROBE_TIMEOUT_S = 2.0
 FRESH_S = 2.0
 """Whoever answered anything so recently is ready; it is not asked again."""
 
+Shares = Mapping[str, Mapping[int, float]]
+"""What challengers and shadows are allowed, by model and version."""
+
 _PREPROCESSOR = "preprocessor"
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """A version in the part it plays."""
-
-    model: str
-    version: int
-    name: str
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """What it is, whatever part it plays."""
-        return self.model, self.version
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +58,15 @@ class Router:
 
     def __init__(self, settings: GatewaySettings, preprocessors: Preprocessors, model_servers: ModelServers) -> None:
         self.settings = settings
+        self.name = secrets.token_hex(4)
+        """Tells the referee who reports."""
         self._preprocessors = preprocessors
         self._model_servers = model_servers
+        self._declared = RoutingPolicy()
         self._policy = RoutingPolicy()
+        self._configured = 0.0
+        self._shares: Shares = {}
+        self.contest = Contest(self._lane, settings.max_copies)
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._max_requests_per_version = settings.max_concurrent_requests
         self._preprocessor_fleet = Fleet()
@@ -75,13 +74,50 @@ class Router:
         self.requests = 0
 
     def reconfigure(self, policy: RoutingPolicy) -> None:
-        """Obey a new policy from the next request on."""
-        self._policy = policy
+        """Obey a new policy from the next request on; what the referee says of it follows in a moment."""
+        self._declared = policy
+        self._configured = time.time()
+        self.obey(self._shares)
         live = {(model, version) for model, entry in policy.models.items() for version in entry.versions}
         self._lanes = {key: lane for key, lane in self._lanes.items() if key in live}
         places = self.settings.max_concurrent_requests
         self._max_requests_per_version = (places + 1) // 2 if len(live) > 1 else places
         self._answered_at = {who: at for who, at in self._answered_at.items() if who in live or who == _PREPROCESSOR}
+        self.contest.forget(live)
+
+    def obey(self, shares: Shares) -> None:
+        """Give challengers and shadows the shares that the referee allows them, never more than is declared.
+
+        Of whom it has said nothing yet has none: until it is heard, the champion answers.
+        """
+        self._shares = shares
+        models = {
+            name: entry.with_shares(
+                {
+                    version: min(share, shares.get(name, {}).get(version, 0.0))
+                    for version, share in {**entry.challengers, **entry.shadows}.items()
+                }
+            )
+            for name, entry in self._declared.models.items()
+        }
+        self._policy = self._declared.model_copy(update={"models": models})
+
+    def report(self) -> RouterReport | None:
+        """What the referee should know; None where no model has more than one version."""
+        if all(len(entry.versions) == 1 for entry in self._declared.models.values()):
+            return None
+        fallbacks = {name: entry.fallback for name, entry in self._declared.models.items()}
+        breakers = self.contest.breakers.items()
+        return RouterReport(
+            router=self.name,
+            configured=self._configured,
+            policy=self._declared,
+            statistics=self.contest.scores.statistics(),
+            disagreements=self.contest.scores.disagreements(),
+            breakers={key: breaker.state(fallbacks[key[0]]) for key, breaker in breakers},
+            trips={key: breaker.trips for key, breaker in breakers},
+            predictions=self.contest.scores.take_predictions(),
+        )
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[float]:
@@ -97,16 +133,38 @@ class Router:
         finally:
             self.requests -= 1
 
-    def choose(self, model: str | None = None, version: int | None = None) -> Variant:
-        """Pick the variant that answers: the version asked for, or by share. Raises ModelNotFound, VersionNotFound."""
+    def choose(
+        self, model: str | None = None, version: int | None = None, label: str | None = None, key: str | None = None
+    ) -> Variant:
+        """Pick who answers: the version or label asked for, else by share; who sends the same key gets the same one.
+
+        Raises ModelNotFound, VersionNotFound.
+        """
         name, policy = self._find(model)
+        if label is not None:
+            if label not in policy.labels:
+                raise VersionNotFound(f"model {name!r} has no label {label!r}; there are: {_listed(policy.labels)}")
+            version = policy.labels[label]
         if version is not None:
             if version not in policy.versions:
-                live = ", ".join(map(str, sorted(policy.versions)))
+                live = _listed(sorted(policy.versions))
                 raise VersionNotFound(f"model {name!r} has no live version {version}; there are: {live}")
-            return Variant(name, version, policy.variant(version))
-        chosen = _draw(policy, random.random())
-        return Variant(name, chosen, policy.variant(chosen))
+            return Variant(name, version, policy.variant(version), by_number=True)
+        drawn = Variant(name, chosen := draw(policy, key), policy.variant(chosen))
+        if drawn.name == "challenger" and not self._can_take(drawn, policy):
+            return Variant(name, policy.champion, "champion")
+        return drawn
+
+    def sticky(self, model: str | None) -> Sticky | None:
+        """What the requests of a model stick by. Raises ModelNotFound."""
+        return self._find(model)[1].sticky
+
+    def _can_take(self, challenger: Variant, policy: ModelPolicy) -> bool:
+        """Whether there is a place for the request, and the breaker lets it through."""
+        if self._lane(challenger.key).requests >= self._max_requests_per_version:
+            self.contest.scores.note_failure(challenger.key, Overloaded())
+            return False
+        return self.contest.breaker(challenger.key).lets_through(policy.fallback)
 
     @contextmanager
     def place(self, variant: Variant) -> Iterator[None]:
@@ -120,29 +178,53 @@ class Router:
         finally:
             lane.requests -= 1
 
-    async def manifest(self, variant: Variant) -> Manifest:
-        """What a variant is. Raises a TiltyardError."""
-        return await self._lane(variant.key).manifest()
+    async def settle(self, variant: Variant) -> tuple[Variant, Manifest]:
+        """Who answers, and what it is: the champion in place of a challenger that does not even say what it is.
 
-    async def predict_images(self, variant: Variant, images: Sequence[bytes], deadline: float) -> list[Outcome]:
+        Raises a TiltyardError.
+        """
+        lane = self._lane(variant.key)
+        if lane.known is not None:
+            return variant, lane.known
+        if variant.name != "challenger" or variant.by_number:
+            return variant, await lane.manifest()
+        policy = self._policy.models[variant.model]
+        try:
+            async with asyncio.timeout(policy.fallback.after_s):
+                return variant, await lane.manifest()
+        except (TimeoutError, TiltyardError) as error:
+            failure = error if isinstance(error, TiltyardError) else DeadlineExceeded("it did not say what it is")
+            self.contest.fail(variant.key, policy.fallback, failure)
+        champion = Variant(variant.model, policy.champion, "champion")
+        return champion, await self._lane(champion.key).manifest()
+
+    async def predict_images(
+        self, variant: Variant, images: Sequence[bytes], deadline: float, request_id: str = ""
+    ) -> list[Served]:
         """Ask a variant about images. Raises a TiltyardError where none of them can be answered."""
         if not images:
             return []
-        lane = self._lane(variant.key)
-        if (await lane.manifest()).preprocessing is None:
+        if (await self._lane(variant.key).manifest()).preprocessing is None:
             raise InvalidRequest(
                 f"model {variant.model!r} takes tensors, not images; send them to /v1/models/{variant.model}:predict"
             )
-        outcomes = await lane.predict_images(images, deadline)
-        if any(isinstance(outcome, Answer) for outcome in outcomes):
-            self._note_answer(variant.key, *([] if lane.decodes else [_PREPROCESSOR]))
-        return outcomes
+        served = await self._answer(variant, Images(images), deadline, request_id)
+        if any(isinstance(each.outcome, Answer) and not self._lane(each.variant.key).decodes for each in served):
+            self._note_answer(_PREPROCESSOR)
+        return served
 
-    async def predict(self, variant: Variant, inputs: Tensors, deadline: float) -> Answer:
+    async def predict(self, variant: Variant, inputs: Tensors, deadline: float, request_id: str = "") -> Answer:
         """Ask a variant about rows [rows, ...]. Raises a TiltyardError."""
-        answer = await self._lane(variant.key).predict(inputs, deadline)
-        self._note_answer(variant.key)
-        return answer
+        served = await self._answer(variant, Rows(inputs), deadline, request_id)
+        return answered(served[0].outcome)
+
+    async def _answer(self, variant: Variant, question: Question, deadline: float, request_id: str) -> list[Served]:
+        policy = self._policy.models.get(variant.model)
+        if policy is None or variant.version not in policy.versions:
+            raise VersionNotFound(f"{variant.model} version {variant.version} was just undeployed; try again")
+        served = await self.contest.answer(Asked(policy, variant, question, deadline, request_id))
+        self._note_answer(*{each.variant.key for each in served if isinstance(each.outcome, Answer)})
+        return served
 
     async def status(self, model: str | None = None) -> list[Status]:
         """State of every live version, of one model or of all. Raises ModelNotFound."""
@@ -206,10 +288,5 @@ class Router:
             self._answered_at[each] = time.monotonic()
 
 
-def _draw(policy: ModelPolicy, point: float) -> int:
-    """The version whose share of [0, 1) holds `point`; the champion has what the challengers leave."""
-    for version, share in policy.challengers.items():
-        if point < share:
-            return version
-        point -= share
-    return policy.champion
+def _listed(names: Iterable[object]) -> str:
+    return ", ".join(map(str, names)) or "none"

@@ -16,6 +16,9 @@ class GatewaySettings(BaseModel):
 
     `max_concurrent_requests` is per Router replica: one more is answered 503 at once. `request_timeout_s` is the
     deadline of a request, reading its body included. `preprocessor_threads` decode images inside one Preprocessor.
+    `max_copies` requests at a time are on their way to one version that only watches, from one Router; more are dropped
+    and counted. `store` is where the referee keeps each model's history. `operator_key_sha256` is the SHA-256, in
+    hex, of the key that /operations asks for; without it there are no operations over HTTP.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,6 +30,9 @@ class GatewaySettings(BaseModel):
     max_images_per_request: Annotated[int, Field(ge=1)] = 64
     max_instances_per_request: Annotated[int, Field(ge=1)] = 4096
     preprocessor_threads: Annotated[int, Field(ge=1)] = 1
+    max_copies: Annotated[int, Field(ge=0)] = 2
+    store: str = "models/store"
+    operator_key_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
 class VersionSettings(BaseModel):

@@ -10,6 +10,7 @@
     ├── PayloadTooLarge            413  payload_too_large
     │   └── ImageTooLarge          413  image_too_large
     ├── UnsupportedMediaType       415  unsupported_media_type
+    ├── Unauthorized               401  unauthorized
     ├── NotFound                   404  not_found
     │   ├── ModelNotFound          404  model_not_found
     │   └── VersionNotFound        404  version_not_found
@@ -105,6 +106,13 @@ class UnsupportedMediaType(TiltyardError):
 
     status = 415
     code = "unsupported_media_type"
+
+
+class Unauthorized(TiltyardError):
+    """An operation without the operator's key."""
+
+    status = 401
+    code = "unauthorized"
 
 
 class NotFound(TiltyardError):

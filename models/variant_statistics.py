@@ -80,6 +80,30 @@ class VariantStatistics:
         limit = bucket(milliseconds)
         return sum(count for index, count in self.latency.items() if index > limit)
 
+    def summary(self) -> dict[str, Any]:
+        """The sums as JSON, with the means and percentiles that people look at; latency by bucket: from, to, count."""
+        latency = [[middle_ms(i) / GROWTH**0.5, middle_ms(i) * GROWTH**0.5, n] for i, n in sorted(self.latency.items())]
+        return {
+            "requests": self.requests,
+            "answered": self.answered,
+            "failed": self.failed,
+            "failures": dict(self.failures),
+            "p50_ms": self.quantile_ms(0.5),
+            "p90_ms": self.quantile_ms(0.9),
+            "p99_ms": self.quantile_ms(0.99),
+            "latency": latency,
+            "confidence": self.confidence / self.confident if self.confident else None,
+            "classes": dict(sorted(self.classes.items())),
+            "compared": self.compared,
+            "agreed": self.agreed,
+            "mean_difference": self.differences / self.compared if self.compared else None,
+            "max_difference": self.max_difference if self.compared else None,
+            "pairs": [[mine, its, count] for (mine, its), count in self.pairs.most_common()],
+            "dropped": self.dropped,
+            "labelled": self.labelled,
+            "correct": self.correct,
+        }
+
     def add(self, other: "VariantStatistics") -> "VariantStatistics":
         """Both together."""
         return self._combine(other, 1)

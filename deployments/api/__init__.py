@@ -11,11 +11,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.api import images, operations, tensorflow_serving
+from deployments.api import commands, images, operations, rollouts, tensorflow_serving
 from deployments.api.body import BodyLimit
 from deployments.api.direct import Direct
 from deployments.api.request_id import RequestId, request_id
 from deployments.errors import error_response
+from deployments.referee import RefereeHandle
 from deployments.router import Router
 from models.errors import UNEXPECTED, InvalidRequest, NotFound, TiltyardError
 
@@ -25,13 +26,16 @@ DESCRIPTION = """Predictions from the models that are live. Every error has one 
 `{"error": {"code": ..., "message": ...}, "request_id": ...}`, and every answer carries `x-request-id`."""
 
 
-def create_api(router: Router, echo_request_id: bool = True) -> FastAPI:
-    """Build the ASGI application of a router. /docs carries its own assets: it works without the internet."""
+def create_api(router: Router, referee: RefereeHandle, echo_request_id: bool = True) -> FastAPI:
+    """Build the ASGI application of a router and a referee. /docs carries its own assets, so it works offline."""
     api: FastAPI = FastAPIOffline(title="Tiltyard", description=DESCRIPTION, version=version("tiltyard"))
     api.state.router = router
+    api.state.referee = referee
     api.include_router(images.routes)
     api.include_router(tensorflow_serving.routes)
     api.include_router(operations.routes)
+    api.include_router(rollouts.routes)
+    api.include_router(commands.routes)
     api.add_middleware(Direct, routers=(images.routes, tensorflow_serving.routes))
     api.add_middleware(BodyLimit, max_body_bytes=router.settings.max_body_bytes)
     api.add_middleware(Errors)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import orjson
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from models.errors import EmptyBody, InvalidImage, InvalidJSON, PayloadTooLarge
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 LARGE_BODY_BYTES = 64 * 1024
 """JSON of so many bytes takes about a millisecond to read."""
@@ -78,6 +80,16 @@ def parse_json(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidJSON("the body must be a JSON object")
     return value
+
+
+def validated(kind: type[M], body: dict[str, Any]) -> M:
+    """Read a JSON object as a model. Raises InvalidJSON naming the field."""
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the body"
+        raise InvalidJSON(f"{field}: {first['msg']}") from None
 
 
 def decode_base64(value: Any, field: str) -> bytes:

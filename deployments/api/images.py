@@ -1,5 +1,6 @@
 """Images in, classes out."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,13 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.api.body import content_type, decode_base64, parse_json, read_body
+from deployments.api.choice import choose
 from deployments.api.parameters import parameter, version_of
 from deployments.api.request_id import request_id
 from deployments.api.responses import FAILURES, ErrorBody, json_response
 from deployments.errors import error_body
 from deployments.lane import answered
-from deployments.messages import Answer, Outcome
-from deployments.router import Router, Variant
+from deployments.messages import Answer
+from deployments.question import Served, Variant
+from deployments.router import Router
 from models.classification import classify
 from models.errors import EmptyBody, InvalidJSON, InvalidRequest, TiltyardError, UnsupportedMediaType
 from models.manifest import Manifest
@@ -103,18 +106,24 @@ async def predict(request: Request) -> Response:
     """Ask the model named, or the default one, about one image or several."""
     router: Router = request.app.state.router
     async with router.admitted() as deadline:
-        variant = router.choose(request.path_params.get("name"), version_of(request.query_params.get("version")))
+        variant = choose(router, request, version_of(request.query_params.get("version")))
         with router.place(variant):
             images, is_single = await read_images(request, router.settings.max_images_per_request)
             readable = [image for image in images if isinstance(image, bytes)]
-            manifest = await router.manifest(variant)
-            outcomes = await router.predict_images(variant, readable, deadline)
-    pending = iter(outcomes)
-    outcomes = [next(pending) if isinstance(image, bytes) else image for image in images]
-    common = _common(variant, request)
-    if is_single:
-        return _one(outcomes[0], manifest, common)
-    return _many(outcomes, manifest, common)
+            variant, _ = await router.settle(variant)
+            answers = iter(await router.predict_images(variant, readable, deadline, request_id(request.scope)))
+    served = [next(answers) if isinstance(image, bytes) else Served(variant, image) for image in images]
+    replies = [Reply(each, (await router.settle(each.variant))[1], _common(each.variant, request)) for each in served]
+    return _one(replies[0]) if is_single else _many(replies)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of one image, what answered it, and the fields that every prediction has."""
+
+    served: Served
+    manifest: Manifest
+    common: dict[str, Any]
 
 
 async def read_images(request: Request, max_images: int) -> tuple[list[bytes | TiltyardError], bool]:
@@ -173,18 +182,18 @@ def _common(variant: Variant, request: Request) -> dict[str, Any]:
     }
 
 
-def _one(outcome: Outcome, manifest: Manifest, common: dict[str, Any]) -> Response:
-    answer = answered(outcome)
-    return json_response({**prediction(answer, manifest), **common}, answer.timing)
+def _one(reply: Reply) -> Response:
+    answer = answered(reply.served.outcome)
+    return json_response({**prediction(answer, reply.manifest), **reply.common}, answer.timing)
 
 
-def _many(outcomes: list[Outcome], manifest: Manifest, common: dict[str, Any]) -> Response:
+def _many(replies: list[Reply]) -> Response:
     items = []
     timing = None
-    for outcome in outcomes:
+    for reply in replies:
         try:
-            answer = answered(outcome)
-            items.append({**prediction(answer, manifest), **common})
+            answer = answered(reply.served.outcome)
+            items.append({**prediction(answer, reply.manifest), **reply.common})
             timing = answer.timing
         except TiltyardError as error:
             items.append({"error": error_body(error)})

@@ -15,7 +15,11 @@ routes = APIRouter(tags=["operations"])
 
 
 class Health(BaseModel):
-    """`status` is `ok` (200), or `unavailable` (503) while a configured version in `missing` cannot answer."""
+    """What cannot answer is `missing`.
+
+    `status` is `ok` (200), `degraded` (200) while a challenger or shadow is missing, which clients do not notice, or
+    `unavailable` (503) while a champion is.
+    """
 
     status: str
     missing: list[dict[str, Any]]
@@ -47,9 +51,11 @@ async def health(request: Request) -> Response:
         for s in statuses
         if not s.ready
     ]
-    is_well = bool(statuses) and not missing
-    response = json_response({"status": "ok" if is_well else "unavailable", "missing": missing})
-    response.status_code = 200 if is_well else 503
+    champions = [s.ready for s in statuses if s.variant.name == "champion"]
+    is_up = bool(champions) and all(champions)
+    status = "unavailable" if not is_up else "degraded" if missing else "ok"
+    response = json_response({"status": status, "missing": missing})
+    response.status_code = 200 if is_up else 503
     return response
 
 

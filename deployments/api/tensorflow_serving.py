@@ -13,7 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.api.body import parse_json, read_body
+from deployments.api.choice import choose
 from deployments.api.parameters import parameter, version_of
+from deployments.api.request_id import request_id
 from deployments.api.responses import FAILURES, json_response
 from deployments.router import Router
 from models.backends import SIGNATURE
@@ -51,6 +53,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Rows}, **FAILURES}
 
 
 NAME = parameter("name", "path", "the model", "string")
+LABEL = parameter("label", "path", "a label that the policy gives a version, whatever its share", "string")
 VERSION = parameter("version", "path", "the version, whatever its share of the traffic", "integer")
 
 
@@ -59,6 +62,12 @@ VERSION = parameter("version", "path", "the version, whatever its share of the t
     summary="Ask a model about tensors",
     responses=ANSWERS,
     openapi_extra={**OPENAPI, "parameters": [NAME]},
+)
+@routes.post(
+    "/{name}/labels/{label}:predict",
+    summary="Ask the version that has a label about tensors",
+    responses=ANSWERS,
+    openapi_extra={**OPENAPI, "parameters": [NAME, LABEL]},
 )
 @routes.post(
     "/{name}/versions/{version}:predict",
@@ -70,12 +79,13 @@ async def predict(request: Request) -> Response:
     """Ask a model, or one version of it, about rows of tensors."""
     router: Router = request.app.state.router
     async with router.admitted() as deadline:
-        variant = router.choose(request.path_params["name"], version_of(request.path_params.get("version")))
+        version = version_of(request.path_params.get("version"))
+        variant = choose(router, request, version, request.path_params.get("label"))
         with router.place(variant):
-            signature = (await router.manifest(variant)).signature
+            variant, manifest = await router.settle(variant)
             limit = router.settings.max_instances_per_request
-            inputs = await read_body(request, lambda body: read_tensors(body, signature, limit))
-            answer = await router.predict(variant, inputs, deadline)
+            inputs = await read_body(request, lambda body: read_tensors(body, manifest.signature, limit))
+            answer = await router.predict(variant, inputs, deadline, request_id(request.scope))
     return json_response({"predictions": rows(answer.outputs)}, answer.timing)
 
 

@@ -9,10 +9,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from deployments.api import create_api
+from deployments.feedback import Noted
 from deployments.inference import Call, Inference
 from deployments.messages import Capacity, Description, Reply, Requests
 from deployments.preprocessor import Preprocessor
+from deployments.referee import Directive, Referee
 from deployments.router import Router
+from deployments.scores import RouterReport
 from deployments.settings import GatewaySettings
 from jobs import digits
 from models.errors import ModelUnavailable
@@ -61,6 +64,22 @@ class LocalModelServers:
         if (model, version) not in self.versions:
             raise ModelUnavailable(f"{model} version {version} is not running")
         return self.versions[model, version]
+
+
+class LocalReferee:
+    """The real referee in this process."""
+
+    def __init__(self, store: Store) -> None:
+        self.referee = Referee(store)
+
+    async def report(self, report: RouterReport) -> Directive:
+        return self.referee.report(report)
+
+    async def rollout(self, model: str) -> dict[str, Any]:
+        return self.referee.rollout(model)
+
+    async def feedback(self, labels: Sequence[tuple[str, str]]) -> list[Noted]:
+        return self.referee.feedback(labels)
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +148,13 @@ def router(model_servers: LocalModelServers, settings: GatewaySettings) -> Route
 
 
 @pytest.fixture
-def client(router: Router) -> Iterator[TestClient]:
+def referee(tmp_path: Path) -> LocalReferee:
+    """The real referee, with a history of its own."""
+    return LocalReferee(Store(tmp_path))
+
+
+@pytest.fixture
+def client(router: Router, referee: LocalReferee) -> Iterator[TestClient]:
     """A client of the ASGI application."""
-    with TestClient(create_api(router), raise_server_exceptions=False) as made:
+    with TestClient(create_api(router, referee), raise_server_exceptions=False) as made:
         yield made

@@ -15,7 +15,7 @@ from deployments.router import Router
 from jobs import digits
 from models.preprocessing import Preprocessing, preprocess
 from tests.http.answers import assert_error
-from tests.http.conftest import CAPACITY, LocalModelServers
+from tests.http.conftest import CAPACITY, LocalModelServers, LocalReferee
 from tests.tiny import gradient, image_bytes, png_of_size
 
 WHITE = image_bytes(Image.new("RGB", (16, 8), "white"))
@@ -175,7 +175,7 @@ def test_too_many_files_are_refused(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("declared", [None, 10**9], ids=["undeclared length", "declared length"])
-def test_a_large_body_is_refused_before_it_is_read(router: Router, declared: int | None) -> None:
+def test_a_large_body_is_refused_before_it_is_read(router: Router, referee: LocalReferee, declared: int | None) -> None:
     """Spoken to as a web server would, since the test client reads the whole body itself first."""
     chunk, chunks, sent = bytes(65536), 0, []
 
@@ -191,7 +191,7 @@ def test_a_large_body_is_refused_before_it_is_read(router: Router, declared: int
     if declared:
         headers.append((b"content-length", str(declared).encode()))
     scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": headers}
-    asyncio.run(create_api(router)(scope, receive, send_message))
+    asyncio.run(create_api(router, referee)(scope, receive, send_message))
     assert sent[0]["status"] == 413
     assert b"larger than 200000 bytes" in sent[1]["body"]
     assert chunks == (0 if declared else 200_000 // len(chunk) + 1)

@@ -1,6 +1,7 @@
 """What a ModelServer does with its calls, with backends of known cost and real tiny models."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Coroutine
@@ -228,3 +229,23 @@ def test_images_are_decoded_in_the_replica_where_it_is_told_to() -> None:
 def test_allowed_sizes_must_rise_to_the_maximum(sizes: list[int]) -> None:
     with pytest.raises(ValueError, match="must rise, and end with max_batch_size 16"):
         Batching.model_validate({"max_batch_size": 16, "allowed_batch_sizes": sizes})
+
+
+def test_what_nobody_waits_for_is_computed_with_what_the_others_leave() -> None:
+    niceness: list[int] = []
+
+    class Observed(Doubler):
+        def run(self, inputs: Tensors) -> Tensors:
+            niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            return super().run(inputs)
+
+    async def scenario() -> None:
+        made = inference(Observed())
+        await ask(made, TensorRequest({"x": floats([[1]])}, 10, background=True))
+        await ask(made, request(1))
+        # A batch that somebody waits for is not held up by what else is in it.
+        await asyncio.gather(ask(made, TensorRequest({"x": floats([[1]])}, 10, background=True)), ask(made, request(1)))
+
+    run(scenario())
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert niceness == [19, own, own]

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from deployments.messages import Answer, Capacity, Description, Reply, Requests, TensorRequest, Timing
-from deployments.router import Router
+from deployments.router import Router, Status
 from deployments.settings import GatewaySettings
 from models.errors import DeadlineExceeded, InvalidRequest, ModelNotFound, ModelUnavailable, Overloaded, VersionNotFound
 from models.manifest import Artifact, Manifest
@@ -53,7 +53,20 @@ class Versions:
 def router(versions: Versions | None = None, policy: RoutingPolicy = POLICY, **settings: float) -> Router:
     made = Router(GatewaySettings.model_validate(settings), NoImages(), versions or Versions())
     made.reconfigure(policy)
+    made.obey({name: entry.challengers for name, entry in policy.models.items()})
     return made
+
+
+def test_until_the_referee_is_heard_the_champion_answers_and_nobody_gets_more_than_is_declared() -> None:
+    made = Router(GatewaySettings(), NoImages(), Versions())
+    made.reconfigure(POLICY)
+    assert {made.choose("digits").version for _ in range(500)} == {1}
+    made.obey({"digits": {2: 1.0}})
+    assert (await_status(made)[1].share, made.choose("digits", 2).version) == (0.25, 2)
+
+
+def await_status(made: Router) -> list[Status]:
+    return asyncio.run(made.status())
 
 
 def test_traffic_is_shared_as_declared() -> None:

@@ -1,0 +1,123 @@
+"""Operations over HTTP: the commands of `tiltyard`, for whoever has the operator's key."""
+
+import hashlib
+import hmac
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.api.body import parse_json, read_body, validated
+from deployments.api.responses import FAILURES, json_response
+from deployments.command import run_command
+from deployments.router import Router
+from models.errors import NotFound, Unauthorized
+
+routes = APIRouter(tags=["operations"], prefix="/operations")
+
+Version = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Command(BaseModel):
+    """What every command takes; `because` goes into the history."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dry_run: bool = False
+    because: str = Field("", max_length=500)
+
+    def arguments(self) -> list[str]:
+        """As they are typed after the model's name."""
+        return []
+
+    def options(self) -> list[str]:
+        """What every command takes, as it is typed."""
+        because = [f"--because={self.because}"] if self.because else []
+        return [*because, *(["--dry-run"] if self.dry_run else [])]
+
+
+class Challenge(Command):
+    """`tiltyard challenge`."""
+
+    version: Version
+    weight: Share | None = None
+    shadow: bool = False
+    sample: Share | None = None
+
+    def arguments(self) -> list[str]:
+        """As they are typed after the model's name."""
+        given = {"--weight": self.weight, "--sample": self.sample}
+        options = [f"{name}={value}" for name, value in given.items() if value is not None]
+        return [str(self.version), *options, *(["--shadow"] if self.shadow else [])]
+
+
+class OneVersion(Command):
+    """`tiltyard promote` and `retire`."""
+
+    version: Version
+
+    def arguments(self) -> list[str]:
+        """As they are typed after the model's name."""
+        return [str(self.version)]
+
+
+class Weights(Command):
+    """`tiltyard weights`."""
+
+    weights: Annotated[dict[Version, Share], Field(min_length=1)]
+
+    def arguments(self) -> list[str]:
+        """As they are typed after the model's name."""
+        return [f"{version}={share}" for version, share in self.weights.items()]
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "challenge": Challenge,
+    "promote": OneVersion,
+    "retire": OneVersion,
+    "rollback": Command,
+    "weights": Weights,
+}
+
+
+@routes.post(
+    "/{name}/{command}",
+    summary="Challenge, promote, rollback, retire, or set weights",
+    responses={**FAILURES},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"anyOf": [each.model_json_schema() for each in set(COMMANDS.values())]},
+                    "example": {"version": 2, "weight": 0.1, "dry_run": True},
+                }
+            },
+        }
+    },
+)
+async def operate(request: Request, name: str, command: str) -> Response:
+    """Run a command as `tiltyard` does and tell the state before and after. Needs `authorization: Bearer KEY`."""
+    router: Router = request.app.state.router
+    operator = authorized(request, router.settings.operator_key_sha256)
+    if command not in COMMANDS:
+        raise NotFound(f"no command {command!r}; there are: {', '.join(COMMANDS)}")
+    router.sticky(name)  # raises ModelNotFound, and keeps anything else from being taken for an option
+    asked = validated(COMMANDS[command], await read_body(request, parse_json))
+    return json_response(
+        await run_command([command, name, *asked.arguments(), *asked.options(), "--json", f"--by={operator}"])
+    )
+
+
+def authorized(request: Request, key_sha256: str | None) -> str:
+    """Name of the operator, from the start of the key's hash. Raises Unauthorized."""
+    if key_sha256 is None:
+        raise Unauthorized("operations over HTTP are off; operator_key_sha256 in the gateway's args turns them on")
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    found = hashlib.sha256(key.strip().encode()).hexdigest()
+    if scheme.lower() != "bearer" or not hmac.compare_digest(found, key_sha256):
+        raise Unauthorized("expected the operator's key: authorization: Bearer KEY")
+    return f"operator-{found[:8]}"

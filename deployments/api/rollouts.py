@@ -1,0 +1,81 @@
+"""How variants fare against each other, and what their answers should have been."""
+
+from collections import Counter
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.api.body import parse_json, read_body, validated
+from deployments.api.responses import FAILURES, json_response
+from deployments.referee import RefereeHandle
+
+routes = APIRouter(tags=["rollouts"])
+
+MAX_LABELS = 10_000
+
+
+class Label(BaseModel):
+    """What the class of an answered request really was."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request_id: str = Field(min_length=1, max_length=200)
+    label: str = Field(max_length=200)
+
+
+class Labels(BaseModel):
+    """Many at once."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    feedback: list[Label] = Field(min_length=1, max_length=MAX_LABELS)
+
+
+class Counted(BaseModel):
+    """What became of them.
+
+    To `pending` ones no answer is known: it is reported in a moment, or it was given too long ago, or to a model that
+    has one version only. They count if it still comes.
+    """
+
+    counted: int = 0
+    corrected: int = 0
+    duplicate: int = 0
+    pending: int = 0
+
+
+@routes.get("/models/{name}/rollout", summary="How do the variants of a model fare?", responses={**FAILURES})
+async def rollout(request: Request, name: str) -> Response:
+    """Tell every variant's share, statistics and verdict, and the last decisions."""
+    return json_response(await _referee(request).rollout(name))
+
+
+@routes.post(
+    "/feedback",
+    summary="Tell what a request's class really was",
+    responses={200: {"model": Counted}, **FAILURES},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"anyOf": [Label.model_json_schema(), Labels.model_json_schema()]},
+                    "example": {"request_id": "2f9a...", "label": "7"},
+                }
+            },
+        }
+    },
+)
+async def feedback(request: Request) -> Response:
+    """Count true classes against the answers of each version."""
+    body = await read_body(request, parse_json)
+    labels = validated(Labels, body).feedback if "feedback" in body else [validated(Label, body)]
+    noted = await _referee(request).feedback([(each.request_id, each.label) for each in labels])
+    return json_response({**Counted().model_dump(), **Counter(noted)})
+
+
+def _referee(request: Request) -> RefereeHandle:
+    referee: RefereeHandle = request.app.state.referee
+    return referee

@@ -1,0 +1,101 @@
+"""What requests' classes really were: joined to the answers by request id, counted once, corrected where it changes."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from deployments.scores import Prediction
+from models.variant_statistics import VariantStatistics
+
+MAX_ANSWERS = 200_000
+"""Requests that feedback may come for; the oldest are forgotten first."""
+
+MAX_EARLY = 20_000
+"""Truths that came before a Router reported the answer, which takes half a second."""
+
+Noted = Literal["counted", "corrected", "duplicate", "pending"]
+
+
+@dataclass(slots=True)
+class Request:
+    """The class that each version gave a request, and the true one once it is known."""
+
+    model: str
+    labels: dict[int, str] = field(default_factory=dict)
+    truth: str | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """Of requests whose truth is known: by what was right and what was not, of one version or of two."""
+
+    labelled: int = 0
+    correct: int = 0
+
+    def count(self, is_right: bool, sign: int) -> None:
+        """Add one request, or take it back."""
+        self.labelled += sign
+        self.correct += sign * is_right
+
+
+class Feedback:
+    """Remembers answers until feedback comes for them, and counts."""
+
+    def __init__(self, max_answers: int = MAX_ANSWERS) -> None:
+        self._max_answers = max_answers
+        self._requests: OrderedDict[str, Request] = OrderedDict()
+        self._early: OrderedDict[str, str] = OrderedDict()
+        self._alone: dict[tuple[str, int], Tally] = {}
+        self._beside: dict[tuple[str, int, int], Tally] = {}
+
+    def remember(self, predictions: Iterable[Prediction]) -> None:
+        """Take in answers; where the truth came before a shadow's answer did, that is counted now."""
+        for each in predictions:
+            request = self._requests.setdefault(each.request_id, Request(each.model))
+            if request.truth is not None:
+                self._count(request, -1)
+            request.labels[each.version] = each.label
+            if request.truth is None:
+                request.truth = self._early.pop(each.request_id, None)
+            if request.truth is not None:
+                self._count(request, 1)
+        while len(self._requests) > self._max_answers:
+            self._requests.popitem(last=False)
+
+    def note(self, request_id: str, label: str) -> Noted:
+        """Note what a request's class really was. It is pending while no answer to the request is known."""
+        request = self._requests.get(request_id)
+        if request is None:
+            self._early[request_id] = label
+            if len(self._early) > MAX_EARLY:
+                self._early.popitem(last=False)
+            return "pending"
+        if request.truth == label:
+            return "duplicate"
+        is_first = request.truth is None
+        if not is_first:
+            self._count(request, -1)
+        request.truth = label
+        self._count(request, 1)
+        return "counted" if is_first else "corrected"
+
+    def statistics(self, model: str, version: int, champion: int) -> VariantStatistics:
+        """How often a version was right, by itself and where the champion answered the same request."""
+        alone = self._alone.get((model, version), Tally())
+        mine = self._beside.get((model, version, champion), Tally())
+        champions = self._beside.get((model, champion, version), Tally())
+        return VariantStatistics(
+            labelled=alone.labelled,
+            correct=alone.correct,
+            both_labelled=mine.labelled,
+            both_correct=mine.correct,
+            champion_correct=champions.correct,
+        )
+
+    def _count(self, request: Request, sign: int) -> None:
+        for version, label in request.labels.items():
+            is_right = label == request.truth
+            self._alone.setdefault((request.model, version), Tally()).count(is_right, sign)
+            for other in request.labels.keys() - {version}:
+                self._beside.setdefault((request.model, version, other), Tally()).count(is_right, sign)

@@ -1,0 +1,107 @@
+"""A request as the variants see it: what it asks, of whom, until when."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from deployments.lane import Lane
+from deployments.messages import Outcome
+from models import policy
+from models.signature import Tensors, rows_of
+
+Key = tuple[str, int]
+"""A model and its version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A version in the part it plays; `by_number` where the client insisted on it."""
+
+    model: str
+    version: int
+    name: policy.Variant
+    by_number: bool = False
+
+    @property
+    def key(self) -> Key:
+        """What it is, whatever part it plays."""
+        return self.model, self.version
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What came of one item of a request, and who it came from."""
+
+    variant: Variant
+    outcome: Outcome
+
+
+class Question(Protocol):
+    """Items that are answered each for itself."""
+
+    def __len__(self) -> int:
+        """Number of items."""
+
+    async def ask(
+        self, lane: Lane, items: Sequence[int], deadline: float, background: bool = False, shared: bool = False
+    ) -> list[Outcome]:
+        """Outcomes of some of the items. Raises a TiltyardError where none can be answered."""
+
+    def rows(self, item: int) -> int:
+        """Rows that an item's answer has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Encoded images, each an item."""
+
+    images: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    async def ask(
+        self, lane: Lane, items: Sequence[int], deadline: float, background: bool = False, shared: bool = False
+    ) -> list[Outcome]:
+        """Outcomes of some of the images. Raises a TiltyardError where none can be answered."""
+        return await lane.predict_images([self.images[item] for item in items], deadline, background, shared)
+
+    def rows(self, item: int) -> int:
+        """One."""
+        return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows [rows, ...] of tensors, one item in all."""
+
+    inputs: Tensors
+
+    def __len__(self) -> int:
+        return 1
+
+    async def ask(
+        self, lane: Lane, items: Sequence[int], deadline: float, background: bool = False, shared: bool = False
+    ) -> list[Outcome]:
+        """The answer. Raises a TiltyardError."""
+        return [await lane.predict(self.inputs, deadline, background)]
+
+    def rows(self, item: int) -> int:
+        """All of them."""
+        return rows_of(self.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request: its model's policy, the variant that was drawn, and until when (time.monotonic()) it is answered."""
+
+    policy: policy.ModelPolicy
+    variant: Variant
+    question: Question
+    deadline: float
+    request_id: str
+
+    @property
+    def champion(self) -> Variant:
+        """Who stands in."""
+        return Variant(self.variant.model, self.policy.champion, "champion")

@@ -1,0 +1,76 @@
+"""Versions that appear in the store while the service runs: found when they are whole, tried once as they are."""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.store import Store
+
+SETTLED_S = 3.0
+"""A directory whose files have not changed for so long is taken for whole.
+
+Who publishes with `tiltyard publish` or renames a finished copy into its place is whole at once; this is for those who
+copy into the place itself. What is not whole after all does not load, and so changes nothing.
+"""
+
+Fingerprint = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A version that is not served: what it looked like, since when (time.monotonic()), and whether it was tried so."""
+
+    fingerprint: Fingerprint
+    since: float
+    is_tried: bool = False
+
+
+class Watch:
+    """Remembers what it saw in the store, and tells which versions are new and whole."""
+
+    def __init__(self, store: Store, settled_s: float = SETTLED_S) -> None:
+        self._store = store
+        self._settled_s = settled_s
+        self._candidates: dict[tuple[str, int], Candidate] = {}
+
+    def newcomers(self, served: Collection[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Versions, newer than any served one of their model, that are whole and were not given before as they are.
+
+        Models that are not served at all are left alone: who has no champion needs no challenger.
+        """
+        newest: dict[str, int] = {}
+        for model, version in served:
+            newest[model] = max(version, newest.get(model, 0))
+        found = [
+            (model, version)
+            for model, latest in sorted(newest.items())
+            for version in self._store.versions(model)
+            if version > latest
+        ]
+        self._candidates = {key: each for key, each in self._candidates.items() if key in found}
+        return [key for key in found if self._is_ready(key)]
+
+    def _is_ready(self, key: tuple[str, int]) -> bool:
+        now = time.monotonic()
+        fingerprint = fingerprint_of(self._store.directory(*key))
+        candidate = self._candidates.get(key)
+        if candidate is None or candidate.fingerprint != fingerprint:
+            self._candidates[key] = Candidate(fingerprint, now)
+            return False
+        if candidate.is_tried or now - candidate.since < self._settled_s:
+            return False
+        candidate.is_tried = True
+        return True
+
+
+def fingerprint_of(directory: Path) -> Fingerprint:
+    """Names, sizes and times of the files of a directory."""
+    states = []
+    for path in sorted(directory.rglob("*")):
+        try:
+            status = path.stat()
+        except OSError:  # it is being replaced
+            continue
+        states.append((str(path.relative_to(directory)), status.st_size, status.st_mtime_ns))
+    return tuple(states)

@@ -1,0 +1,264 @@
+"""Challengers that fail in every way, and shadows: the client notices nothing, and all of it is counted."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deployments.messages import Answer, Capacity, Description, Reply, Requests, TensorRequest, Timing
+from deployments.router import Router
+from deployments.settings import GatewaySettings
+from models.errors import InvalidTensor, ModelFailed, ModelUnavailable, Overloaded
+from models.manifest import Artifact, Manifest
+from models.policy import RoutingPolicy
+from models.signature import Signature, Tensors, TensorSpec
+from models.variant_statistics import VariantStatistics
+from tests.fakes import NoImages, soon
+from tests.tiny import floats
+
+CAPACITY = Capacity("here", calls=4, max_rows=8, max_waiting_rows=256)
+X = TensorSpec(name="x", dtype="float32", shape=(None, 2))
+ROW = {"x": floats([[0.9, 0.1]])}
+
+
+def manifest(version: int) -> Manifest:
+    return Manifest(
+        model="digits",
+        version=version,
+        signature=Signature(inputs=(X,), outputs=(X,)),
+        output="probabilities",
+        labels=("zero", "one"),
+        artifacts=(Artifact(kind="onnx", path="model.onnx", bytes=1),),
+        chosen="onnx",
+        chosen_because="the only artifact",
+    )
+
+
+Behaviour = Callable[[Tensors], Awaitable[Tensors]]
+
+
+async def echo(inputs: Tensors) -> Tensors:
+    return inputs
+
+
+async def refuse(inputs: Tensors) -> Tensors:
+    raise ModelFailed("it failed")
+
+
+async def hang(inputs: Tensors) -> Tensors:
+    await asyncio.sleep(60)
+    return inputs
+
+
+async def say_nan(inputs: Tensors) -> Tensors:
+    return {"x": inputs["x"] * np.nan}
+
+
+async def say_too_little(inputs: Tensors) -> Tensors:
+    return {"x": inputs["x"][:, :1]}
+
+
+async def say_something_else(inputs: Tensors) -> Tensors:
+    return {"y": inputs["x"]}
+
+
+async def contradict(inputs: Tensors) -> Tensors:
+    return {"x": inputs["x"][:, ::-1]}
+
+
+async def break_down(inputs: Tensors) -> Tensors:
+    raise ZeroDivisionError
+
+
+class Versions:
+    """Versions that behave as they are told, and remember who was asked."""
+
+    def __init__(self, **behaviours: Behaviour) -> None:
+        self.behaviours = {int(name[1:]): behaviour for name, behaviour in behaviours.items()}
+        self.asked: Counter[int] = Counter()
+        self.in_background: Counter[int] = Counter()
+        self.silent: set[int] = set()
+
+    async def describe(self, model: str, version: int) -> Description:
+        if version in self.silent:
+            raise ModelUnavailable(f"{model} version {version} is not running")
+        return Description(manifest(version), CAPACITY)
+
+    async def predict(self, model: str, version: int, requests: Requests) -> Reply:
+        outcomes: list[Any] = []
+        for request in requests:
+            assert isinstance(request, TensorRequest)
+            self.asked[version] += 1
+            self.in_background[version] += request.background
+            outcomes.append(Answer(await self.behaviours[version](request.inputs), Timing()))
+        return Reply(outcomes, CAPACITY)
+
+
+def router_of(versions: Versions, shares: dict[int, float] | None = None, **policy: Any) -> Router:
+    made = Router(GatewaySettings(max_copies=2), NoImages(), versions)
+    entry = {"champion": 1, "fallback": {"after_s": 0.05, "breaker_failures": 5, "breaker_reset_s": 60}, **policy}
+    made.reconfigure(RoutingPolicy.model_validate({"models": {"digits": entry}}))
+    made.obey({"digits": shares or {**policy.get("challengers", {}), **policy.get("shadows", {})}})
+    return made
+
+
+async def ask(router: Router, version: int | None = None, inputs: Tensors = ROW) -> Answer:
+    variant, _ = await router.settle(router.choose("digits", version))
+    return await router.predict(variant, inputs, soon(), "some-request")
+
+
+def seen(router: Router, version: int) -> VariantStatistics:
+    return router.contest.scores.statistics().get(("digits", version), VariantStatistics())
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code"),
+    [
+        (refuse, "model_failed"),
+        (hang, "deadline_exceeded"),
+        (say_nan, "model_failed"),
+        (say_too_little, "model_failed"),
+        (say_something_else, "model_failed"),
+        (break_down, "internal_error"),
+    ],
+)
+def test_the_champion_answers_for_a_challenger_that_fails(behaviour: Behaviour, code: str) -> None:
+    async def run() -> None:
+        versions = Versions(v1=echo, v2=behaviour)
+        router = router_of(versions, challengers={2: 1.0})
+        for _ in range(3):
+            answer = await ask(router)
+            np.testing.assert_array_equal(answer.outputs["x"], ROW["x"])
+        assert seen(router, 2).failures == {code: 3}
+        assert seen(router, 1).answered == 3
+        assert seen(router, 2).answered == 0
+
+    asyncio.run(run())
+
+
+def test_a_challenger_that_is_not_there_is_not_noticed() -> None:
+    async def run() -> None:
+        versions = Versions(v1=echo)
+        versions.silent = {2}
+        router = router_of(versions, challengers={2: 1.0})
+        answer = await ask(router)
+        assert answer.outputs["x"].shape == (1, 2)
+        assert seen(router, 2).failures == {"model_unavailable": 1}
+
+    asyncio.run(run())
+
+
+def test_after_some_failures_in_a_row_it_is_not_asked_any_more() -> None:
+    async def run() -> None:
+        versions = Versions(v1=echo, v2=refuse)
+        router = router_of(versions, challengers={2: 1.0})
+        for _ in range(20):
+            await ask(router)
+        assert versions.asked[2] == 5
+        assert versions.asked[1] == 20
+        assert router.contest.breaker(("digits", 2)).trips == 1
+
+    asyncio.run(run())
+
+
+def test_who_asks_for_a_version_gets_it_or_its_error() -> None:
+    async def run() -> None:
+        router = router_of(Versions(v1=echo, v2=refuse), challengers={2: 0.5})
+        with pytest.raises(ModelFailed):
+            await ask(router, 2)
+        assert seen(router, 2).failed == 0
+
+    asyncio.run(run())
+
+
+def test_what_both_find_wrong_with_a_request_is_no_failure_of_the_challenger() -> None:
+    async def complain(inputs: Tensors) -> Tensors:
+        raise InvalidTensor("input 'x': too long")
+
+    async def run() -> None:
+        router = router_of(Versions(v1=complain, v2=complain), challengers={2: 1.0})
+        with pytest.raises(InvalidTensor):
+            await ask(router)
+        assert seen(router, 2).failed == 0
+        assert seen(router, 1).failed == 0
+
+    asyncio.run(run())
+
+
+def test_when_both_fail_the_client_is_told_what_the_champion_said() -> None:
+    async def is_full(inputs: Tensors) -> Tensors:
+        raise Overloaded("the champion is full")
+
+    async def run() -> None:
+        router = router_of(Versions(v1=is_full, v2=refuse), challengers={2: 1.0})
+        with pytest.raises(Overloaded, match="the champion is full"):
+            await ask(router)
+
+    asyncio.run(run())
+
+
+def test_a_challengers_answers_are_compared_with_the_champions() -> None:
+    async def run() -> None:
+        versions = Versions(v1=echo, v2=contradict)
+        router = router_of(versions, challengers={2: 1.0}, guard={"compare": 1.0})
+        for _ in range(4):
+            answer = await ask(router)
+            assert answer.outputs["x"].tolist() == [[pytest.approx(0.1), pytest.approx(0.9)]]
+            await until(lambda: versions.asked[1] == versions.asked[2])
+        await until(lambda: seen(router, 2).compared == 4)
+        statistics = seen(router, 2)
+        assert (statistics.agreed, statistics.pairs) == (0, {("zero", "one"): 4})
+        assert statistics.max_difference == pytest.approx(0.8)
+        assert statistics.classes == {"one": 4}
+        assert seen(router, 1).answered == 0  # nobody waited for it
+        examples = router.contest.scores.disagreements()["digits", 2]
+        assert (examples[0].request_id, examples[0].champion, examples[0].version) == ("some-request", "zero", "one")
+
+    asyncio.run(run())
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not is_so():
+            await asyncio.sleep(0.001)
+
+
+def test_a_shadow_is_asked_in_the_background_and_never_answers() -> None:
+    async def run() -> None:
+        versions = Versions(v1=echo, v3=contradict)
+        router = router_of(versions, shadows={3: 1.0})
+        answer = await ask(router)
+        np.testing.assert_array_equal(answer.outputs["x"], ROW["x"])
+        await until(lambda: seen(router, 3).compared == 1)
+        assert versions.in_background == {1: 0, 3: 1}
+        assert seen(router, 3).agreed == 0
+
+    asyncio.run(run())
+
+
+def test_a_shadow_that_hangs_holds_nobody_up_and_what_it_misses_is_counted() -> None:
+    async def run() -> None:
+        versions = Versions(v1=echo, v3=hang)
+        router = router_of(versions, shadows={3: 1.0})
+        async with asyncio.timeout(2):
+            for _ in range(50):
+                await ask(router)
+        assert seen(router, 3).dropped == 48  # two are on their way
+        assert seen(router, 1).answered == 50
+
+    asyncio.run(run())
+
+
+def test_a_full_challenger_passes_its_requests_to_the_champion() -> None:
+    async def run() -> None:
+        versions = Versions(v1=echo, v2=hang)
+        router = router_of(versions, challengers={2: 1.0})
+        router.reconfigure(router._declared)
+        router._lane(("digits", 2)).requests = 10_000
+        assert router.choose("digits").version == 1
+        assert seen(router, 2).failures == {"overloaded": 1}
+
+    asyncio.run(run())

@@ -1,0 +1,74 @@
+"""A picture that a shadow sees too is decoded once."""
+
+import asyncio
+import io
+import time
+
+import numpy as np
+from PIL import Image
+
+from deployments.messages import Answer, Capacity, Description, ImageRequest, Reply, Requests, Target, Timing
+from deployments.preprocessor import MAX_SHARED, Preprocessor
+from models.preprocessing import Preprocessing
+
+SIDE = 1200
+
+
+class Echo:
+    """A version that answers with the mean of what it got."""
+
+    async def describe(self, model: str, version: int) -> Description:
+        raise AssertionError
+
+    async def predict(self, model: str, version: int, requests: Requests) -> Reply:
+        means = [np.mean(next(iter(request.inputs.values())), axis=(1, 2, 3)) for request in requests]  # type: ignore[union-attr]
+        return Reply([Answer({"y": mean}, Timing()) for mean in means], Capacity("here", 2))
+
+
+def picture(value: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((SIDE, SIDE), 50).point(lambda pixel: (pixel + value) % 256).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def target(version: int, side: int = 8) -> Target:
+    return Target("m", version, "image", Preprocessing(height=side, width=side))
+
+
+def test_a_shadow_gets_the_pixels_that_the_champion_got() -> None:
+    async def scenario() -> None:
+        preprocessor = Preprocessor(Echo(), 1)
+        image = picture(1)
+
+        async def ask(
+            version: int, side: int = 8, background: bool = False, shared: bool = False
+        ) -> tuple[float, float]:
+            started = time.perf_counter()
+            request = ImageRequest(image, 10, 10**9, background, shared)
+            reply = await preprocessor.predict([request], target(version, side))
+            outcome = reply.outcomes[0]
+            assert isinstance(outcome, Answer)
+            return float(outcome.outputs["y"][0]), time.perf_counter() - started
+
+        mean, decoding_s = await ask(1, shared=True)
+        shadows_mean, taking_s = await ask(2, background=True)
+        assert shadows_mean == mean
+        assert taking_s < decoding_s / 3
+        assert (await ask(2, background=True))[1] > decoding_s / 3  # it is kept for one shadow, once
+        await ask(1, shared=True)
+        assert (await ask(2, side=16, background=True))[1] > decoding_s / 3  # other preprocessing, other pixels
+
+    asyncio.run(scenario())
+
+
+def test_what_no_shadow_asks_for_is_not_kept_for_ever() -> None:
+    async def scenario() -> None:
+        preprocessor = Preprocessor(Echo(), 1)
+        small = [Image.new("L", (8, 8), value) for value in range(2 * MAX_SHARED)]
+        for image in small:
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+            await preprocessor.predict([ImageRequest(buffer.getvalue(), 10, 10**9, shared=True)], target(1))
+        assert len(preprocessor._shared) == MAX_SHARED
+
+    asyncio.run(scenario())

@@ -1,0 +1,133 @@
+"""What the referee decides from reports, with a real history on disk."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.referee import Referee
+from deployments.scores import Prediction, RouterReport
+from models.errors import ModelNotFound
+from models.policy import RoutingPolicy
+from models.rollout import Event, History
+from models.store import Store
+from models.variant_statistics import VariantStatistics
+
+POLICY = {"champion": 1, "challengers": {2: 0.5}}
+RAMP = {"ramp": {"steps": [0.05, 0.2], "min_seconds": 0, "min_requests": 10}}
+LOOSE = {"guard": {"max_error_rate_loss": 0.2, "max_p99_ratio": None, "max_confidence_shift": None}}
+
+
+def good(answered: int, failed: int = 0) -> VariantStatistics:
+    failures = Counter({"model_failed": failed} if failed else {})
+    return VariantStatistics(answered=answered, failures=failures, latency=Counter({50: answered}))
+
+
+class Table:
+    """A referee, and the Routers that report to it."""
+
+    def __init__(self, directory: Path, **policy: Any) -> None:
+        self.store = Store(directory)
+        self.history = History(self.store, "digits")
+        self.declare(**policy)
+        self.referee = Referee(self.store)
+
+    def declare(self, **policy: Any) -> None:
+        self.policy = RoutingPolicy.model_validate({"models": {"digits": {**POLICY, **policy}}})
+
+    def report(self, router: str = "one", configured: float = 1.0, **versions: VariantStatistics) -> dict[int, float]:
+        statistics = {("digits", int(name[1:])): sums for name, sums in versions.items()}
+        report = RouterReport(router, configured, self.policy, statistics, {}, {}, {}, ())
+        return dict(self.referee.report(report).shares["digits"])
+
+    def actions(self) -> list[str]:
+        return [f"{event.action} {event.share:g}" for event in self.history.events() if event.share is not None]
+
+
+def test_without_a_ramp_a_challenger_has_what_is_declared(tmp_path: Path) -> None:
+    assert Table(tmp_path).report() == {2: 0.5}
+
+
+def test_a_good_challenger_goes_up_step_by_step(tmp_path: Path) -> None:
+    table = Table(tmp_path, **RAMP, **LOOSE)
+    assert table.report() == {2: 0.05}
+    table.referee.judge()
+    seen = []
+    for step in range(1, 4):
+        table.report(v1=good(1000 * step), v2=good(1000 * step))
+        table.referee.judge()
+        table.referee.judge()
+        seen.append(table.report(v1=good(1000 * step), v2=good(1000 * step))[2])
+    assert seen == [0.2, 0.5, 0.5]
+    assert table.actions() == ["ramp 0.2", "ramp 0.5"]
+    assert {event.by for event in table.history.events()} == {"referee"}
+
+
+def test_a_bad_one_is_stopped_and_stays_so_over_restarts(tmp_path: Path) -> None:
+    table = Table(tmp_path, **RAMP)
+    table.report()
+    table.referee.judge()
+    table.report(v1=good(2000), v2=good(50, failed=50))
+    table.referee.judge()
+    assert table.report(v1=good(2000), v2=good(50, failed=50)) == {2: 0.0}
+    event = table.history.events()[-1]
+    assert (event.action, event.by, event.version) == ("rollback", "referee", 2)
+    assert event.evidence["checks"]
+    table.referee = Referee(table.store)
+    assert table.report() == {2: 0.0}
+    assert "error" in table.referee.rollout("digits")["variants"][1]["stopped_because"]
+
+
+def test_an_operator_gives_it_another_chance_on_new_numbers(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    table.report()
+    table.referee.judge()
+    table.report(v1=good(2000), v2=good(0, failed=200))
+    table.referee.judge()
+    assert table.report() == {2: 0.0}
+    table.history.append(Event(model="digits", version=2, action="challenge", by="operator", share=0.5))
+    for _ in range(3):
+        assert table.report(v1=good(2000), v2=good(0, failed=200)) == {2: 0.5}
+        table.referee.judge()
+
+
+def test_routers_that_disagree_follow_the_newest_policy(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    assert table.report("one", configured=2) == {2: 0.5}
+    table.declare(challengers={2: 0.1})
+    assert table.report("two", configured=3) == {2: 0.1}
+    table.declare()
+    assert table.report("one", configured=2) == {2: 0.1}
+
+
+def test_what_several_routers_saw_is_summed_and_a_restarted_one_counts_twice(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    table.report("one", v2=good(10))
+    table.report("two", v2=good(5, failed=1))
+    table.report("two", v2=good(6, failed=1))
+    statistics = table.referee.rollout("digits")["variants"][1]["statistics"]
+    assert (statistics["answered"], statistics["failed"], statistics["requests"]) == (16, 1, 17)
+
+
+def test_a_breaker_that_opens_again_stops_the_challenger(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    report = RouterReport("one", 1.0, table.policy, {}, {}, {("digits", 2): "open"}, {("digits", 2): 2}, ())
+    table.referee.report(report)
+    table.referee.judge()
+    assert table.actions() == ["rollback 0"]
+    assert table.referee.rollout("digits")["variants"][1]["breaker"] == "open"
+
+
+def test_feedback_is_joined_to_what_routers_reported(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    predictions = (Prediction("digits", 2, "a", "7"),)
+    table.referee.report(RouterReport("one", 1.0, table.policy, {}, {}, {}, {}, predictions))
+    assert table.referee.feedback([("a", "7")]) == ["counted"]
+    statistics = table.referee.rollout("digits")["variants"][1]["statistics"]
+    assert (statistics["labelled"], statistics["correct"]) == (1, 1)
+
+
+def test_a_model_that_nobody_contests_has_no_rollout(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="no rollout of model 'cats' is watched"):
+        Table(tmp_path).referee.rollout("cats")
