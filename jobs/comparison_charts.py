@@ -8,7 +8,7 @@ from jobs.comparison import Check, Comparison
 from jobs.comparison_words import is_ratio
 
 FURTHEST = 4
-"""An interval is drawn up to so many times the limit, and an arrow says that it goes on."""
+"""An interval is drawn up to so many times the limit, or as far as its estimate; an arrow says that it goes on."""
 
 BARS = 60
 """At most so many bars, so that each is wide enough on a phone."""
@@ -100,17 +100,20 @@ def _positive(rows: Sequence[tuple[float, float, int]]) -> list[tuple[float, flo
 
 
 def _bars(rows: Sequence[tuple[float, float, int]], axis: _LogAxis) -> tuple[Bar, ...]:
-    counts = [0] * BARS
-    for low, high, count in rows:
-        middle = axis.at(math.sqrt(low * high))
-        counts[min(BARS - 1, int(middle / 100 * BARS))] += count
-    highest = max(counts, default=0)
+    """A bucket counts for each bar that it overlaps, in proportion: the two have different widths."""
+    counts = [0.0] * BARS
     width = 100 / BARS
+    for low, high, count in rows:
+        left, right = axis.at(low), axis.at(high)
+        for index in range(int(left / width), min(BARS, math.ceil(right / width))):
+            overlap = min(right, (index + 1) * width) - max(left, index * width)
+            counts[index] += count * max(0.0, overlap) / max(right - left, 1e-9)
+    highest = max(counts, default=0.0)
     # The few slow answers are what matters: a bar is never too low to be seen.
     return tuple(
         Bar(round(index * width, 3), round(width, 3), max(3.0, round(100 * count / highest, 1)))
         for index, count in enumerate(counts)
-        if count
+        if count > 0
     )
 
 
@@ -128,8 +131,8 @@ def interval_plot(check: Check) -> IntervalPlot | None:
         return None
     equal = 1.0 if is_ratio(check) else 0.0
     reach = abs(check.limit - equal) or 1.0
-    outer = FURTHEST * reach
-    least = max(min(check.low, equal - reach), equal - outer)
+    outer = max(FURTHEST * reach, 1.25 * abs((check.loss or 0.0) - equal))
+    least = max(min(check.low, equal - reach / 4), equal - outer)
     most = min(max(check.high, equal + 2 * reach), equal + outer)
     margin = 0.04 * (most - least)
     least, most = least - margin, most + margin

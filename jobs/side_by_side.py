@@ -42,12 +42,8 @@ def side_by_side(comparison: Comparison) -> list[Row]:
 def _share(report: VariantReport) -> str:
     if report.variant == "shadow":
         return f"copies of {percent(report.share)}"
-    goal = (
-        f", later {percent(report.declared)}"
-        if report.variant == "challenger" and report.share < report.declared
-        else ""
-    )
-    return f"{percent(report.share)}{goal}"
+    ramping = report.variant == "challenger" and report.stopped_because is None and report.share < report.declared
+    return percent(report.share) + (f", later {percent(report.declared)}" if ramping else "")
 
 
 def _realised(comparison: Comparison, report: VariantReport) -> str:

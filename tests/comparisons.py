@@ -1,5 +1,6 @@
 """What the gateway answers on GET /models/digits/rollout, in each state a rollout can be in."""
 
+import copy
 import math
 from typing import Any
 
@@ -94,7 +95,7 @@ def event(action: str, by: str, share: float | None, because: str, minute: int) 
 
 
 def rollout(*variants: JSON, history: tuple[JSON, ...] = ()) -> JSON:
-    return {
+    made = {
         "model": "digits",
         "champion": 1,
         "routers": 1,
@@ -102,6 +103,7 @@ def rollout(*variants: JSON, history: tuple[JSON, ...] = ()) -> JSON:
         "variants": list(variants),
         "history": list(history),
     }
+    return copy.deepcopy(made)
 
 
 COMPARED: JSON = {
