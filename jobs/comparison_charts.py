@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.comparison import Check, Comparison
-from jobs.comparison_words import is_ratio
+from jobs.guard_words import is_ratio
 
 FURTHEST = 4
 """An interval is drawn up to so many times the limit, or as far as its estimate; an arrow says that it goes on."""

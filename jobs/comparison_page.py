@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from jobs.agreement_matrix import Matrix, agreement_matrix
 from jobs.comparison import Comparison
 from jobs.comparison_charts import interval_plot, latencies
-from jobs.comparison_words import check_state, estimate, guard_words, headlines, needed_words, state
+from jobs.comparison_words import headlines, state
+from jobs.guard_words import check_state, estimate, guard_words, needed_words
 from jobs.number_words import percent
 from jobs.side_by_side import side_by_side
 
@@ -71,7 +71,7 @@ def _title(comparison: Comparison) -> str:
 
 def _unbroken(value: Any) -> Any:
     """Keep a number and its unit on one line."""
-    if isinstance(value, str) and not isinstance(value, Markup):
+    if isinstance(value, str) and not hasattr(value, "__html__"):
         return re.sub(r"(?<=[\d<>]) (?=%|ms\b|s\b|points\b|times\b|\d)", "\u00a0", value)
     return value
 

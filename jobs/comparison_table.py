@@ -5,7 +5,8 @@ from rich.text import Text
 
 from jobs.agreement_matrix import Matrix, agreement_matrix
 from jobs.comparison import Comparison, VariantReport
-from jobs.comparison_words import Colour, State, check_state, estimate, guard_words, headlines, needed_words
+from jobs.comparison_words import headlines
+from jobs.guard_words import Colour, State, check_state, estimate, guard_words, needed_words
 from jobs.printing import out
 from jobs.side_by_side import side_by_side
 
