@@ -11,7 +11,7 @@ from jobs.comparison import Comparison
 from jobs.comparison_charts import interval_plot, latencies
 from jobs.comparison_words import headlines, state
 from jobs.guard_words import check_state, estimate, guard_words, needed_words
-from jobs.number_words import percent
+from jobs.number_words import enumerated, percent
 from jobs.side_by_side import side_by_side
 
 MAX_HISTORY = 100
@@ -66,7 +66,7 @@ def _title(comparison: Comparison) -> str:
     if not versions:
         return f"{comparison.model}: the champion, version {comparison.champion}"
     plural = "versions" if len(versions) > 1 else "version"
-    return f"{comparison.model}: {plural} {' and '.join(versions)} against the champion, version {comparison.champion}"
+    return f"{comparison.model}: {plural} {enumerated(versions)} against the champion, version {comparison.champion}"
 
 
 def _unbroken(value: Any) -> Any:

@@ -114,3 +114,9 @@ def test_a_matrix_without_agreements_says_so() -> None:
     made = comparisons.hold()
     made["variants"][1]["statistics"]["pairs"] = [["3", "8", 4]]
     assert 'Only disagreements are counted by class; "=" stands for the same class.' in page(made).text
+
+
+def test_the_title_names_every_version() -> None:
+    made = comparisons.hold()
+    made["variants"] += [{**comparisons.shadow()["variants"][1], "version": version} for version in (3, 4)]
+    assert page(made).text.startswith("digits: versions 2, 3 and 4 against the champion, version 1")
