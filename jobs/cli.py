@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from jobs import compare_command
 from jobs.frontier import RULE
 from jobs.printing import (
     err,
@@ -66,6 +67,9 @@ AddressOption = Annotated[
 ArtifactOption = Annotated[
     ArtifactKind | None, typer.Option("--artifact", help="Run this one, whatever is faster.", show_default=False)
 ]
+
+
+app.command()(compare_command.compare)
 
 
 def main() -> None:
