@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from jobs.cli.carried_out import author
 from jobs.cli.options import (
     CONFIG,
     AddressOption,
@@ -35,18 +36,19 @@ def deploy(
     Nothing that runs already is touched. The first version of a model becomes its champion; a later one is loaded
     beside it without traffic of its own, to be asked by ?version=N.
     """
+    from jobs import change as changes
     from jobs import deploy
 
     opened = Store(store)
     model, version = parse_version(name, opened)
-    with deploy.alone(file):
-        change = deploy.plan_deploy(file, opened, model, version, artifact)
+    with changes.alone(file):
+        change = deploy.plan_deploy(file, opened, model, version, artifact, author())
         print_diff(change.diff)
         if dry_run:
             return
-        service = deploy.running_service(address)
+        service = changes.running_service(address)
         with err.status(f"deploying {model} version {version}") as status:
-            deploy.deploy(change, service, model, version, timeout, lambda text: status.update(escape(text)))
+            changes.carry_out(change, service, timeout, lambda text: status.update(escape(text)))
     if service is None:
         out.print(f"No service runs at {address}: {file} is written, `make serve` will serve it.")
     else:
@@ -61,17 +63,18 @@ def undeploy(
     address: AddressOption = DASHBOARD,
 ) -> None:
     """Stop serving a version or a model; it stays in the store."""
+    from jobs import change as changes
     from jobs import deploy
 
     model, _, number = name.partition("@")
-    with deploy.alone(file):
-        change = deploy.plan_undeploy(file, model, version_number(number) if number else None)
+    with changes.alone(file):
+        change = deploy.plan_undeploy(file, model, version_number(number) if number else None, author())
         print_diff(change.diff)
         if dry_run:
             return
-        service = deploy.running_service(address)
-        with err.status(f"undeploying {name}"):
-            deploy.undeploy(change, service, timeout)
+        service = changes.running_service(address)
+        with err.status(f"undeploying {name}") as status:
+            changes.carry_out(change, service, timeout, lambda text: status.update(escape(text)))
     if service is None:
         out.print(f"No service runs at {address}: {file} is written.")
     else:

@@ -20,7 +20,7 @@ StoreOption = Annotated[
     ),
 ]
 FileOption = Annotated[Path, typer.Option("--file", "-f", help="The configuration that is edited and applied.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the diff; change nothing.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", help="Seconds to wait for the service.")]
 AddressOption = Annotated[
     str,
@@ -33,6 +33,14 @@ AddressOption = Annotated[
 ArtifactOption = Annotated[
     ArtifactKind | None, typer.Option("--artifact", help="Run this one, whatever is faster.", show_default=False)
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object; a refusal is one, too.")]
+BecauseOption = Annotated[
+    str | None,
+    typer.Option("--because", help="The reason, for `tiltyard history`; the command by default.", show_default=False),
+]
+ByOption = Annotated[str, typer.Option("--by", help="Who decides.", hidden=True)]
+ModelArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")]
+VersionArgument = Annotated[int, typer.Argument(min=1, help="Its number.")]
 
 CONFIG = Path("serve_config.yaml")
 

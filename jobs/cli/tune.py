@@ -37,7 +37,8 @@ def tune(
     store: StoreOption = DEFAULT_ROOT,
 ) -> None:
     """Measure, show, ask, write."""
-    from jobs import deploy, machine, sizing
+    from jobs import change as changes
+    from jobs import machine, sizing
     from jobs.frontier import choose
     from jobs.tune import tune as measure
 
@@ -68,7 +69,7 @@ def tune(
     setting = choice.measured.setting
     if (setting.replicas, setting.threads) in tuning.unfinished:
         raise InvalidRequest("larger batches may do better, but there was no time for them: give more --budget-s")
-    with deploy.alone(file):
+    with changes.alone(file):
         change = sizing.plan_setting(file, opened, model, number, setting)
         print_diff(change.diff)
         if dry_run or not change.diff:
@@ -78,5 +79,5 @@ def tune(
         if not yes and not typer.confirm(f"Write this to {file}?"):
             out.print("Nothing was written.")
             return
-        deploy.write(change)
+        changes.write(change)
     print_written(file, f"{model} version {number}", sizing.restarts(change, model, number))
