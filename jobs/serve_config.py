@@ -7,7 +7,7 @@ import inspect
 import io
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +16,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
+from jobs import policy_entry
+from jobs.comment_lines import keep_comments
 from models.errors import Conflict, InvalidConfig, ModelNotFound, VersionNotFound
 from models.manifest import ArtifactKind
 from models.policy import ModelPolicy, RoutingPolicy, application_name
+from models.store import DEFAULT_ROOT, Store
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -50,6 +53,13 @@ class ServeConfig:
     def copy(self) -> "ServeConfig":
         """An independent copy to edit."""
         return ServeConfig(_yaml().load(self.text))  # a deep copy loses comments
+
+    def edited(self, edit: Callable[["ServeConfig"], None]) -> "ServeConfig":
+        """An edited copy, in which comment lines stay where they are. Raises what the edit does."""
+        after = self.copy()
+        edit(after)
+        kept = ServeConfig(_yaml().load(keep_comments(self.text, after.text)))
+        return kept if kept.plain() == after.plain() else after
 
     @property
     def text(self) -> str:
@@ -90,14 +100,37 @@ class ServeConfig:
         there = sorted(self.names - {"gateway"})
         raise VersionNotFound(f"{model} version {version} is not deployed; there are: {', '.join(there) or 'none'}")
 
-    def add_version(self, model: str, version: int, store: str, artifact: ArtifactKind | None) -> None:
+    def model(self, model: str) -> ModelPolicy:
+        """Who answers for a model. Raises ModelNotFound, InvalidConfig."""
+        models = self.policy.models
+        if model not in models:
+            raise ModelNotFound(f"model {model!r} is not deployed; there are: {', '.join(models) or 'none'}")
+        return models[model]
+
+    def entry(self, model: str) -> CommentedMap:
+        """What the Router's user_config says of a model, to edit. Raises ModelNotFound."""
+        self.model(model)
+        found: CommentedMap = self._models()[model]
+        return found
+
+    def store(self, model: str) -> Store:
+        """The store of a model: its champion's, where its history is too. Raises ModelNotFound, VersionNotFound."""
+        args = self.application(model, self.model(model).champion).get("args") or {}
+        return Store(args.get("store", DEFAULT_ROOT))
+
+    def add_version(
+        self, model: str, version: int, store: str, artifact: ArtifactKind | None, like: int | None = None
+    ) -> None:
         """Add a version's application and the Router's entry.
 
-        The first version of a model becomes its champion, a later one a challenger without traffic. Raises Conflict
-        where the version is there with another store or artifact.
+        The first version of a model becomes its champion, a later one a challenger without traffic. Its replicas are
+        set up like those of the version `like`. Raises Conflict where the version is there with another store or
+        artifact.
         """
         name = application_name(model, version)
         added = _application(name, model, version, store, artifact)
+        if like is not None:
+            _set_up_like(added, self.application(model, like))
         there = next((app for app in self.data["applications"] if app["name"] == name), None)
         if there is None:
             self.data["applications"].append(added)
@@ -128,9 +161,7 @@ class ServeConfig:
             self._remove_model(model)
             self._remove_applications(model, live)
         else:
-            del models[model]["challengers"][version]
-            if not models[model]["challengers"]:
-                del models[model]["challengers"]
+            policy_entry.remove(models[model], version)
             self._remove_applications(model, [version])
 
     def with_routes_of(self, other: "ServeConfig") -> "ServeConfig":
@@ -246,6 +277,28 @@ def _application(name: str, model: str, version: int, store: str, artifact: Arti
     if artifact is not None:
         arguments["artifact"] = artifact
     return CommentedMap(name=name, route_prefix=None, import_path=MODEL_VERSION, args=arguments)
+
+
+def _set_up_like(added: CommentedMap, other: Mapping[str, Any]) -> None:
+    """Give an application another one's settings, but for what it serves."""
+    for key, value in (other.get("args") or {}).items():
+        if key != "artifact":
+            added["args"].setdefault(key, value)
+    entries = [CommentedMap(entry) for entry in _plain(other.get("deployments") or [])]
+    for entry in entries:
+        for key, value in entry.items():
+            if isinstance(value, dict):
+                entry[key] = CommentedMap(value)
+                entry[key].fa.set_flow_style()
+    if entries:
+        added["deployments"] = entries
+
+
+def _plain(value: Any) -> Any:
+    """Plain copies, without comments."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list) else value
 
 
 def _live(entry: Mapping[str, Any]) -> list[int]:

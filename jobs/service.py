@@ -4,15 +4,17 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from models.errors import DeployFailed, InvalidRequest, ServiceError, ServiceNotRunning
+from models.policy import ModelPolicy
 
 DASHBOARD = "http://127.0.0.1:8265"
 """Where Ray puts its dashboard unless told otherwise."""
 
 POLL_S = 0.5
+TINY = 1e-6
 _FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 
 Report = Callable[[str], None]
@@ -76,21 +78,56 @@ class Service:
                 raise DeployFailed(f"{name} is still there after {timeout_s:g} s")
             time.sleep(POLL_S)
 
-    def wait_until_answering(self, model: str, version: int, timeout_s: float) -> None:
-        """Wait until the Router says that the version is ready. Raises DeployFailed."""
+    def wait_until_obeyed(
+        self,
+        model: str,
+        policy: ModelPolicy,
+        answering: Collection[int],
+        certain: Callable[[], Collection[int]],
+        timeout_s: float,
+    ) -> None:
+        """Wait until the Router says that a policy holds: see `disobeyed`. Raises DeployFailed."""
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
+        while True:
             status, body = get_json(f"{self.gateway_address()}/models/{model}")
-            if status == 200 and (version, "ready") in {(v["version"], v["state"]) for v in body["versions"]}:
+            why = f"it answers {status}" if status != 200 else disobeyed(policy, body["versions"], answering, certain())
+            if why is None:
                 return
+            if time.monotonic() > deadline:
+                raise DeployFailed(f"the Router does not serve {model} as told after {timeout_s:g} s: {why}")
             time.sleep(POLL_S)
-        raise DeployFailed(f"{model} version {version} runs, but the Router cannot reach it after {timeout_s:g} s")
+
+    def rollout(self, model: str) -> dict[str, Any] | None:
+        """What the gateway measured of each variant; None where it does not tell."""
+        status, body = get_json(f"{self.gateway_address()}/models/{model}/rollout")
+        return body if status == 200 and isinstance(body, dict) else None
 
     def gateway_address(self) -> str:
         """Where the gateway answers HTTP, seen from this machine."""
         options = self.details()["http_options"]
         host = "127.0.0.1" if options["host"] in ("0.0.0.0", "::") else options["host"]
         return f"http://{host}:{options['port']}"
+
+
+def disobeyed(
+    policy: ModelPolicy, versions: Sequence[Mapping[str, Any]], answering: Collection[int], certain: Collection[int]
+) -> str | None:
+    """Why what a Router says of its versions is not the policy yet; None where it is.
+
+    A challenger's share may be below its weight, on a ramp or stopped by the referee, unless it is `certain`.
+    """
+    said = {each["version"]: each for each in versions}
+    if set(said) != set(policy.versions):
+        return f"it serves versions {sorted(said)}, not {sorted(policy.versions)}"
+    for version, each in said.items():
+        if each["variant"] != policy.variant(version):
+            return f"version {version} is its {each['variant']}, not its {policy.variant(version)}"
+        if version in answering and each["state"] != "ready":
+            return f"it cannot reach version {version}"
+        weight, share = policy.challengers.get(version), each["share"]
+        if weight is not None and (share > weight + TINY or (version in certain and share < weight - TINY)):
+            return f"version {version} has a share of {share:g}, not {weight:g}"
+    return None
 
 
 def _told(call: Callable[..., Any], *arguments: Any) -> Any:

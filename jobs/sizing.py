@@ -5,7 +5,8 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from jobs.deploy import Change, plan_deploy
+from jobs.change import Change
+from jobs.deploy import plan_deploy
 from jobs.frontier import Setting
 from jobs.measured_replica import Load
 from jobs.serve_config import ServeConfig, check

@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -25,9 +26,23 @@ def filled(store: Store, tmp_path: Path) -> Store:
     return store
 
 
+ROLLOUTS = ("challenge", "weights", "promote", "rollback", "retire", "status", "history")
+
+
+@pytest.mark.parametrize("command", ROLLOUTS)
+def test_help_of_a_rollout_has_an_example(command: str) -> None:
+    assert f"tiltyard {command} digits" in tiltyard(command, "--help").stdout
+
+
+def test_a_refusal_is_an_object_where_json_is_asked_for() -> None:
+    done = tiltyard("promote", "cats", "2", "--json", "--dry-run")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout)["error"]["code"] == "model_not_found"
+
+
 def test_help_teaches() -> None:
     done = tiltyard("--help")
-    for command in ("train", "publish", "list", "show", "deploy", "undeploy", "tune", "serve"):
+    for command in ("train", "publish", "list", "show", "deploy", "undeploy", "tune", "serve", *ROLLOUTS):
         assert command in done.stdout
     for command in ("publish", "deploy"):
         assert "onnx-int8" in tiltyard(command, "--help").stdout

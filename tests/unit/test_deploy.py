@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.deploy import alone, deploy, plan_deploy, plan_undeploy, undeploy
+from jobs.change import alone, carry_out
+from jobs.deploy import plan_deploy, plan_undeploy
 from models.errors import Conflict
+from models.rollout import History
 from models.store import Store
 from tests.tiny import affine, floats, put
 
@@ -23,11 +25,13 @@ def filled(store: Store, tmp_path: Path) -> Store:
 
 
 def test_deployed_and_undeployed_is_as_before(config: Path, filled: Store) -> None:
-    deploy(plan_deploy(config, filled, "affine", 1, "onnx"), None, "affine", 1, 1, lambda _: None)
+    carry_out(plan_deploy(config, filled, "affine", 1, "onnx"), None, 1, lambda _: None)
     assert f"store: {filled.root}" in config.read_text()
     assert "artifact: onnx" in config.read_text()
-    undeploy(plan_undeploy(config, "affine", None), None, 1)
+    carry_out(plan_undeploy(config, "affine", None), None, 1, lambda _: None)
     assert config.read_text() == SHIPPED.read_text()
+    told = [(event.action, event.version, event.champion) for event in History(filled, "affine").events()]
+    assert told == [("deploy", 1, 1), ("undeploy", 1, None)]
 
 
 def test_a_plan_writes_nothing(config: Path, filled: Store) -> None:
@@ -39,7 +43,7 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(config: Path, filled: 
     change = plan_deploy(config, filled, "affine", 1, None)
     config.write_text(config.read_text().replace("port: 8000", "port: 8001"))
     with pytest.raises(Conflict, match="changed by somebody else"):
-        deploy(change, None, "affine", 1, 1, lambda _: None)
+        carry_out(change, None, 1, lambda _: None)
     assert "port: 8001" in config.read_text()
 
 

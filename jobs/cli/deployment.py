@@ -1,0 +1,81 @@
+"""`tiltyard deploy` and `undeploy`."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from jobs.cli.carried_out import author
+from jobs.cli.options import (
+    CONFIG,
+    AddressOption,
+    ArtifactOption,
+    DryRunOption,
+    FileOption,
+    StoreOption,
+    TimeoutOption,
+    parse_version,
+    version_number,
+)
+from jobs.printing import err, out, print_diff
+from jobs.service import DASHBOARD
+from models.store import DEFAULT_ROOT, Store
+
+
+def deploy(
+    name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The newest version by default.")],
+    file: FileOption = CONFIG,
+    artifact: ArtifactOption = None,
+    dry_run: DryRunOption = False,
+    timeout: TimeoutOption = 180.0,
+    address: AddressOption = DASHBOARD,
+    store: StoreOption = DEFAULT_ROOT,
+) -> None:
+    """Serve a published version: write it into serve_config.yaml and apply that to the running service.
+
+    Nothing that runs already is touched. The first version of a model becomes its champion; a later one is loaded
+    beside it without traffic of its own, to be asked by ?version=N.
+    """
+    from jobs import change as changes
+    from jobs import deploy
+
+    opened = Store(store)
+    model, version = parse_version(name, opened)
+    with changes.alone(file):
+        change = deploy.plan_deploy(file, opened, model, version, artifact, author())
+        print_diff(change.diff)
+        if dry_run:
+            return
+        service = changes.running_service(address)
+        with err.status(f"deploying {model} version {version}") as status:
+            changes.carry_out(change, service, timeout, lambda text: status.update(escape(text)))
+    if service is None:
+        out.print(f"No service runs at {address}: {file} is written, `make serve` will serve it.")
+    else:
+        out.print(f"[green]{model} version {version} answers[/] at {service.gateway_address()}/models/{model}")
+
+
+def undeploy(
+    name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The whole model if no version is given.")],
+    file: FileOption = CONFIG,
+    dry_run: DryRunOption = False,
+    timeout: TimeoutOption = 60.0,
+    address: AddressOption = DASHBOARD,
+) -> None:
+    """Stop serving a version or a model; it stays in the store."""
+    from jobs import change as changes
+    from jobs import deploy
+
+    model, _, number = name.partition("@")
+    with changes.alone(file):
+        change = deploy.plan_undeploy(file, model, version_number(number) if number else None, author())
+        print_diff(change.diff)
+        if dry_run:
+            return
+        service = changes.running_service(address)
+        with err.status(f"undeploying {name}") as status:
+            changes.carry_out(change, service, timeout, lambda text: status.update(escape(text)))
+    if service is None:
+        out.print(f"No service runs at {address}: {file} is written.")
+    else:
+        out.print(f"[green]{name} is no longer served.[/]")

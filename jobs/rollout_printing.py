@@ -1,0 +1,116 @@
+"""What the commands print of rollouts."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Column, Table
+
+from jobs.printing import out, percent
+from jobs.rollout_status import ModelStatus, Part, VersionStatus
+from models.rollout import Event
+
+
+def print_parts(before: Sequence[Part], after: Sequence[Part]) -> None:
+    """Print who answered and who answers, version by version."""
+    was, will = ({part.version: part for part in each} for each in (before, after))
+    table = Table(Column("version", justify="right"), "before", "after")
+    for version in sorted({*was, *will}):
+        ends = [_part(each.get(version)) for each in (was, will)]
+        table.add_row(str(version), *ends, style="bold" if ends[0] != ends[1] else None)
+    out.print(table)
+
+
+def _part(part: Part | None) -> str:
+    if part is None:
+        return "not loaded"
+    of = "copies of " if part.variant == "shadow" else ""
+    text = f"{part.variant}, {of}{percent(part.share)}"
+    if part.variant != "champion" and part.share != part.declared:
+        text += f" on the way to {percent(part.declared)}" if part.stopped_because is None else ", stopped"
+    return text
+
+
+def print_plan(loaded: Sequence[int], unloaded: Sequence[int], needed_bytes: int, available_bytes: int) -> None:
+    """Print which versions start and stop, and whether there is memory for them."""
+    for what, versions in (("Loaded", loaded), ("Unloaded", unloaded)):
+        out.print(f"{what}: {', '.join(f'version {version}' for version in versions) or 'nothing'}.")
+    if loaded:
+        needed, free = (f"{number / 1024**2:,.0f} MiB" for number in (needed_bytes, available_bytes))
+        out.print(f"Memory: about {needed} are needed (an estimate), {free} are free on this machine.")
+        if needed_bytes > available_bytes:
+            out.print("[yellow]That is more than there is.[/]")
+
+
+def print_status(statuses: Iterable[ModelStatus]) -> None:
+    """Print a table per model."""
+    for status in statuses:
+        out.print(_status_table(status))
+        if status.applied is False:
+            out.print("The file was edited since it was applied: what runs was told something else.")
+        for each in status.versions:
+            if each.part.stopped_because is not None:
+                out.print(f"Version {each.part.version} was stopped: {each.part.stopped_because}", markup=False)
+            if because := (each.measured.get("verdict") or {}).get("because"):
+                out.print(f"Version {each.part.version}: {because}", markup=False, soft_wrap=True)
+
+
+def _status_table(status: ModelStatus) -> Table:
+    """Without the columns in which nothing stands."""
+    rows = [_status_row(version) for version in status.versions]
+    table = Table(title=status.model, title_justify="left", title_style="bold")
+    shown = [index for index in range(len(_STATUS)) if any(row[index] for row in rows)]
+    for index in shown:
+        table.add_column(_STATUS[index], justify="left" if _STATUS[index] in _WORDS else "right")
+    for row in rows:
+        table.add_row(*(row[index] for index in shown))
+    return table
+
+
+_STATUS = (
+    *("version", "part", "declared", "now", "runs"),
+    *("requests", "failed", "p50, ms", "p99, ms", "breaker", "verdict"),
+)
+_WORDS = ("part", "runs", "breaker", "verdict")
+
+
+def _status_row(status: VersionStatus) -> tuple[str, ...]:
+    part, measured = status.part, status.measured
+    numbers = measured.get("statistics") or {}
+    runs = "no" if status.application is None else f"{status.application.lower()}, {_count(status.replicas)}"
+    return (
+        str(part.version),
+        part.variant,
+        percent(part.declared),
+        percent(measured.get("share", part.share)),
+        runs,
+        _number(numbers.get("requests")),
+        _number(numbers.get("failed")),
+        _number(numbers.get("p50_ms")),
+        _number(numbers.get("p99_ms")),
+        str(measured.get("breaker") or ""),
+        str((measured.get("verdict") or {}).get("decision") or ""),
+    )
+
+
+def _count(replicas: int | None) -> str:
+    return f"{replicas} replica{'' if replicas == 1 else 's'}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:,.3g}" if isinstance(value, float) else "" if value is None else f"{value:,}"
+
+
+def print_history(events: Sequence[Event]) -> None:
+    """Print the decisions, oldest first."""
+    table = Table("time, UTC", "who", "what", Column("version", justify="right"), "share", "because", "numbers")
+    for event in events:
+        numbers = ", ".join(f"{name} {_evidence(value)}" for name, value in event.evidence.items())
+        what = event.action + (f" (champion {event.champion})" if event.champion is not None else "")
+        row = (f"{event.time:%Y-%m-%d %H:%M:%S}", event.by, what, str(event.version), percent(event.share))
+        table.add_row(*map(escape, (*row, event.because, numbers)))
+    out.print(table)
+
+
+def _evidence(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
