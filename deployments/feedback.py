@@ -28,15 +28,17 @@ class Request:
 
 @dataclass(slots=True)
 class Tally:
-    """Of requests whose truth is known: by what was right and what was not, of one version or of two."""
+    """Of requests whose truth is known: how many a version had right, and how many another one had right as well."""
 
     labelled: int = 0
     correct: int = 0
+    both_right: int = 0
 
-    def count(self, is_right: bool, sign: int) -> None:
+    def count(self, is_right: bool, other_too: bool, sign: int) -> None:
         """Add one request, or take it back."""
         self.labelled += sign
         self.correct += sign * is_right
+        self.both_right += sign * (is_right and other_too)
 
 
 class Feedback:
@@ -91,11 +93,14 @@ class Feedback:
             both_labelled=mine.labelled,
             both_correct=mine.correct,
             champion_correct=champions.correct,
+            both_right=mine.both_right,
         )
 
     def _count(self, request: Request, sign: int) -> None:
         for version, label in request.labels.items():
             is_right = label == request.truth
-            self._alone.setdefault((request.model, version), Tally()).count(is_right, sign)
-            for other in request.labels.keys() - {version}:
-                self._beside.setdefault((request.model, version, other), Tally()).count(is_right, sign)
+            self._alone.setdefault((request.model, version), Tally()).count(is_right, False, sign)
+            for other, others_label in request.labels.items():
+                if other != version:
+                    beside = self._beside.setdefault((request.model, version, other), Tally())
+                    beside.count(is_right, others_label == request.truth, sign)

@@ -29,6 +29,22 @@ CURVES: dict[str, tuple[float, tuple[float, ...]]] = {
 }
 BASES = (0.001, 0.01, 0.1, 0.5)
 SHARES = (0.01, 0.5)
+HEADINGS = (
+    """{runs:,} rollouts of each kind, 1 % → 5 % → 25 % → 50 %, {traffic} requests a second, one look a second for
+{minutes} minutes, seed {seed}. Requests are median / 90th percentile.
+
+""",
+    f"""
+A single check with the whole significance of {100 * SIGNIFICANCE:g} %, {100 * LIMIT:g} points accepted, looked at after
+each of the first 300 requests to the challenger and then every 2 % up to 20,000:
+
+""",
+    """
+Requests to the challenger until a verdict, one guard of five, at a share of 1 %, median / 90th percentile. That a
+challenger which is less than 2 points worse may have passed before is left out.
+
+""",
+)
 
 
 def rollout_table(outcomes: dict[str, Outcome], plan: Plan) -> Iterator[str]:
@@ -94,19 +110,16 @@ def simulate(runs: int, seconds: int, seed: int, plot: Path | None) -> str:
     passes = {name: requests_to_pass(base, LIMIT, runs, seed) for name, (base, _) in CURVES.items()}
     if plot is not None:
         draw_curves(curves, LIMIT, plot)
-    steps = " → ".join(f"{100 * share:g} %" for share in plan.shares)
-    parts = (
-        f"{runs:,} rollouts of each kind, {steps}, {plan.requests_per_second} requests a second, one look a second for",
-        f" {seconds // 60} minutes, seed {seed}. Requests are median / 90th percentile.\n\n",
-        *rollout_table(outcomes, plan),
-        f"\nA single check with the whole significance of {100 * SIGNIFICANCE:g} %, {100 * LIMIT:g} points accepted, looked",
-        " at after each of the first 300 requests to the challenger and then every 2 % up to 20,000:\n\n",
-        *wrong_table(wrong),
-        "\nRequests to the challenger until a verdict, one guard of five, at a share of 1 % (median / 90th percentile),",
-        " as if nothing ever passed:\n\n",
-        *traffic_table(curves, passes),
+    return "".join(
+        (
+            HEADINGS[0].format(runs=runs, minutes=seconds // 60, seed=seed, traffic=plan.requests_per_second),
+            *rollout_table(outcomes, plan),
+            HEADINGS[1],
+            *wrong_table(wrong),
+            HEADINGS[2],
+            *traffic_table(curves, passes),
+        )
     )
-    return "".join(parts)
 
 
 def replace_between(text: str, new: str) -> str:

@@ -33,7 +33,7 @@ def test_a_shadow_that_answers_after_the_truth_came_is_counted() -> None:
     feedback.note("a", "3")
     remembered(feedback, "a", v2="3")
     shadow = feedback.statistics("digits", 2, champion=1)
-    assert (shadow.both_labelled, shadow.both_correct, shadow.champion_correct) == (1, 1, 1)
+    assert (shadow.both_labelled, shadow.both_correct, shadow.champion_correct, shadow.both_right) == (1, 1, 1, 1)
 
 
 def test_feedback_that_comes_too_late_counts_for_nobody() -> None:
