@@ -22,7 +22,8 @@ FORGOTTEN_S = 30.0
 """A Router that has reported nothing for so long is gone; what it saw still counts."""
 
 TRIPS = 2
-"""A challenger whose breaker opened, and opened again when it was tried once more, is stopped."""
+"""A challenger whose breaker opened, and opened again when it was tried once more, is stopped; one that answered
+nothing at all when it opened the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +152,8 @@ class Referee:
         trips = max((report.trips.get(key, 0) for _, report in self._reports.values()), default=0)
         if trial.verdict.decision == "rollback":
             self._stop(key, trial.verdict.because, trial.verdict.model_dump(mode="json"))
-        elif trips >= TRIPS:
-            self._stop(key, "it failed again and again: its breaker opened, and opened again when it was tried", {})
+        elif trips >= TRIPS or (trips and not step.challenger.answered):
+            self._stop(key, _failing(step.challenger), trial.verdict.model_dump(mode="json"))
         elif trial.verdict.decision == "pass":
             self._go_on(key, policy, standing, trial, step)
 
@@ -237,3 +238,9 @@ class Referee:
 
     def _disagreements(self, key: Key) -> list[Disagreement]:
         return [each for _, report in self._reports.values() for each in report.disagreements.get(key, ())][-20:]
+
+
+def _failing(statistics: VariantStatistics) -> str:
+    """Why a version that does not answer is stopped."""
+    kinds = ", ".join(f"{count} x {code}" for code, count in statistics.failures.most_common(3))
+    return f"it failed {statistics.failed} of {statistics.requests} requests, the last ones in a row ({kinds})"

@@ -10,6 +10,7 @@ from jobs.cli.carried_out import print_json
 from jobs.cli.compare import compare
 from jobs.cli.deployment import deploy, undeploy
 from jobs.cli.inventory import list_, show
+from jobs.cli.operator_key import operator_key
 from jobs.cli.publish import publish
 from jobs.cli.rollout import challenge, promote, retire, rollback, weights
 from jobs.cli.serve import serve
@@ -43,6 +44,7 @@ app.command()(compare)
 app.command()(history)
 app.command(help=TUNE)(tune)
 app.command()(serve)
+app.command(name="operator-key")(operator_key)
 
 
 def main() -> None:

@@ -110,12 +110,22 @@ def test_what_several_routers_saw_is_summed_and_a_restarted_one_counts_twice(tmp
     assert (statistics["answered"], statistics["failed"], statistics["requests"]) == (16, 1, 17)
 
 
-def test_a_breaker_that_opens_again_stops_the_challenger(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("answered", "trips", "actions"),
+    [(100, 1, []), (100, 2, ["rollback 0"]), (0, 1, ["rollback 0"])],
+    ids=["once", "again", "never answered"],
+)
+def test_a_breaker_that_stays_open_stops_the_challenger(
+    tmp_path: Path, answered: int, trips: int, actions: list[str]
+) -> None:
     table = Table(tmp_path)
-    report = RouterReport("one", 1.0, table.policy, {}, {}, {("digits", 2): "open"}, {("digits", 2): 2}, ())
-    table.referee.report(report)
+    table.report()
     table.referee.judge()
-    assert table.actions() == ["rollback 0"]
+    key = ("digits", 2)
+    statistics = {key: good(answered, failed=5)}
+    table.referee.report(RouterReport("one", 1.0, table.policy, statistics, {}, {key: "open"}, {key: trips}, ()))
+    table.referee.judge()
+    assert table.actions() == actions
     assert table.referee.rollout("digits")["variants"][1]["breaker"] == "open"
 
 
