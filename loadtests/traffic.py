@@ -45,7 +45,7 @@ def seconds_until_answered(url: str, body: bytes, timeout_s: float = 60) -> floa
 
 
 @contextmanager
-def traffic(url: str, body: bytes, clients: int = 4) -> Iterator[Traffic]:
+def traffic(url: str, body: bytes, clients: int = 4, media_type: str = "image/png") -> Iterator[Traffic]:
     """Send requests from some clients until the block ends."""
     result, stop = Traffic(), threading.Event()
 
@@ -53,7 +53,7 @@ def traffic(url: str, body: bytes, clients: int = 4) -> Iterator[Traffic]:
         while not stop.is_set():
             started = time.monotonic()
             try:
-                status = post(url, body)[0]
+                status = post(url, body, media_type)[0]
             except (OSError, ValueError):
                 status = 0
             result.statuses.append(status)

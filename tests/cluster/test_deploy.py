@@ -1,8 +1,10 @@
 """A person's own model: two commands from a request, while the rest goes on."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from jobs.service import get_json
 from loadtests.traffic import traffic
 from models.golden import write_golden
 from models.preprocessing import Preprocessing, preprocess
@@ -155,6 +158,62 @@ def test_a_dry_run_changes_nothing(running: Running, tmp_path: Path) -> None:
     assert "+  - name: dry-v1" in done.stdout
     assert running.config.read_text() == before
     assert running.service.details()["applications"].keys() == live
+
+
+@pytest.mark.timeout(600)  # ten commands, each a process that imports Ray, on cores that serve at the same time
+def test_a_version_challenges_wins_and_goes_while_nobody_notices(running: Running, tmp_path: Path) -> None:
+    """Versions 1 and 2 are alike, 3 takes something else, 4 does not reproduce its golden outputs."""
+    model, golden = affine(tmp_path / "affine.onnx"), {"x": floats([[1, 2, 3]])}
+    for version in (1, 2, 4):
+        put(running.store, "rolled", model, golden, version=version)
+    put(running.store, "rolled", lookup(tmp_path / "l.onnx"), {"index": np.array([1], np.int64)}, version=3)
+    broken = running.store.directory("rolled", 4)
+    os.chmod(broken / "golden.npz", 0o644)
+    write_golden(broken, golden, {"y": floats([[0, 0, 0]])})
+    assert running.tiltyard("deploy", "rolled@1").returncode == 0
+    names = ("digits-v1", "digits-v2", "rolled-v1")
+    before = {name: running.replicas(name, "ModelServer") for name in names}
+    url, row = f"{running.address}/v1/models/rolled:predict", b'{"instances": [[1, 2, 3]]}'
+    try:
+        with traffic(url, row, clients=2, media_type="application/json") as result:
+            for command, variants in ROLLOUT:
+                done = running.tiltyard(*command.split(), "--json")
+                assert done.returncode == 0, done.stdout + done.stderr
+                assert json.loads(done.stdout)["applied"]
+                shown = get_json(f"{running.address}/models/rolled")[1]["versions"]
+                assert {v["version"]: (v["variant"], v["share"]) for v in shown} == variants, command
+                assert_none_restarted(running, before)
+            written = running.config.read_text()
+            for version, why in (
+                (3, "its inputs are index, not x"),
+                (4, "golden check failed: output 'y' is off by 7"),
+            ):
+                refused = running.tiltyard("challenge", "rolled", str(version))
+                assert refused.returncode == 1
+                assert why in refused.stderr
+                assert running.config.read_text() == written
+        assert set(result.statuses) == {200}
+        assert len(result.statuses) > 200
+        running.service.wait_until_gone("rolled-v2", 30)
+        assert_none_restarted(running, before)
+        told = json.loads(running.tiltyard("history", "rolled", "--json").stdout)["events"]
+        actions = [event["action"] for event in told]
+        assert actions == ["deploy", "shadow", "challenge", "weights", "promote", "rollback", "retire"]
+        status = json.loads(running.tiltyard("status", "rolled", "--json").stdout)["models"][0]
+        assert status["applied"] is True
+        assert [v["application"] for v in status["versions"]] == ["RUNNING"]
+    finally:
+        assert running.tiltyard("undeploy", "rolled").returncode == 0
+
+
+ROLLOUT: tuple[tuple[str, dict[int, tuple[str, Any]]], ...] = (
+    ("challenge rolled 2 --shadow --sample 0.5", {1: ("champion", 1.0), 2: ("shadow", ANY)}),
+    ("challenge rolled 2 --weight 0.25", {1: ("champion", 0.75), 2: ("challenger", 0.25)}),
+    ("weights rolled 2=0.5", {1: ("champion", 0.5), 2: ("challenger", 0.5)}),
+    ("promote rolled 2", {2: ("champion", 1.0), 1: ("challenger", 0.0)}),
+    ("rollback rolled", {1: ("champion", 1.0), 2: ("challenger", 0.0)}),
+    ("retire rolled 2", {1: ("champion", 1.0)}),
+)
 
 
 def test_what_is_not_published_cannot_be_deployed(running: Running) -> None:
