@@ -11,7 +11,7 @@ CLASSES ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve train test lint format typecheck lock lock-peers footprint chaos int8-accuracy \
-    simulate bench bench-quick loadtest loadtest-ui clean
+    simulate bad-challengers swaps bench bench-quick loadtest loadtest-ui clean
 
 help:  ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,12 @@ simulate: install  ## Simulate thousands of rollouts and write what the referee 
 
 chaos: install  ## Kill replicas by pid under load (stop `make serve` first)
 	$(BIN)/python -m loadtests.chaos
+
+bad-challengers: install  ## Let bad challengers meet live traffic, and a slow shadow; ten minutes (stop `make serve` first)
+	$(BIN)/python -m loadtests.bad_challengers
+
+swaps: install  ## Change weights and swap champions under load (stop `make serve` first)
+	$(BIN)/python -m loadtests.swaps
 
 bench: install  ## Compare with every other server, two hours and more (close everything else first)
 	$(BIN)/python -m loadtests.bench --rounds 3 --write

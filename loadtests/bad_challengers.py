@@ -9,13 +9,15 @@ import argparse
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -50,9 +52,9 @@ class Bench:
     stream: Stream
 
 
-def serve_config(store: Path, port: int) -> dict[str, Any]:
+def serve_config(store: Path, port: int, policy: Mapping[str, Any]) -> dict[str, Any]:
     """One champion; room for a second version on two cores."""
-    policy = {"champion": CHAMPION, "fallback": {"after_s": 0.5}, "guard": {"compare": 0.5}}
+    policy = {"champion": CHAMPION, "fallback": {"after_s": 0.5}, "guard": {"compare": 0.5}, **policy}
     router = {"name": "Router", "num_replicas": 1, "user_config": {"models": {MODEL: policy}}}
     return {
         "http_options": {"host": "127.0.0.1", "port": port, "request_timeout_s": 30},
@@ -76,7 +78,7 @@ def serve_config(store: Path, port: int) -> dict[str, Any]:
 
 
 @contextmanager
-def bench(rate: float, port: int) -> Iterator[Bench]:
+def bench(rate: float, port: int, policy: Mapping[str, Any] = MappingProxyType({})) -> Iterator[Bench]:
     """Serve the champion from a store of its own, and send it marked digits."""
     data = digits.load().held_out
     stream = [Digit(marked(file), str(label)) for file, label in zip(data.files, data.classes, strict=True)]
@@ -85,7 +87,7 @@ def bench(rate: float, port: int) -> Iterator[Bench]:
         shutil.copytree(DEFAULT_ROOT / MODEL / str(CHAMPION), store.root / MODEL / str(CHAMPION))
         path = Path(directory) / "serve_config.yaml"
         with path.open("w") as file:
-            YAML().dump(serve_config(store.root, port), file)
+            YAML().dump(serve_config(store.root, port, policy), file)
         serving = Serving(path)
         try:
             if not serving.wait_until_healthy(print, STARTUP_TIMEOUT_S):
@@ -203,6 +205,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     os.environ.setdefault("RAY_AUTH_MODE", "token")
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     rows, shadow_rows = [], []
     with bench(options.rate, options.port) as made:
         origin = made.store.manifest(MODEL, CHAMPION)

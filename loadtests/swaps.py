@@ -1,0 +1,184 @@
+"""Weight changes and whole swaps of the champion under a steady load; does anybody notice? `make swaps`.
+
+The load is a share of what the service answers at most (measured first, in a closed loop of eight clients). Then, one
+span of time after the other: nothing changes; the weights change again and again; the champion is swapped again and
+again (challenge, promote, retire the former one). Requests carry a user, so it shows too whether users keep their
+variant while weights stay, and how many change when they move.
+"""
+
+import argparse
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from jobs.change import Change, carry_out
+from jobs.rollout import plan_challenge, plan_promote, plan_retire, plan_weights
+from loadtests.bad_challengers import AUTHOR, CHAMPION, CHANGE_TIMEOUT_S, MODEL, Bench, bench
+from loadtests.digit_stream import Reply, Stream
+from loadtests.open_loop import percentile
+from loadtests.spoiled_models import is_as_good, publish_spoilt
+
+USERS = 2000
+CLIENTS = 8
+SETTLED_S = 1.0
+"""After a change is true, Routers have half a second to hear of it; requests due before that count for neither side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What was seen between two moments, while `changes` changes were made."""
+
+    name: str
+    changes: int
+    seconds: float
+    replies: Sequence[Reply]
+
+    def row(self) -> str:
+        """One row of the table."""
+        milliseconds = [reply.milliseconds for reply in self.replies]
+        failed = sum(reply.status != 200 for reply in self.replies)
+        return (
+            f"| {self.name} | {self.changes} | {self.seconds:.0f} | {len(self.replies)} | {failed} |"
+            f" {percentile(milliseconds, 50):.0f} | {percentile(milliseconds, 99):.0f} |"
+            f" {max(milliseconds, default=0):.0f} |"
+        )
+
+
+def capacity(made: Bench, seconds: float = 10.0) -> float:
+    """Requests a second that a closed loop gets answered: a stream that is far too fast for its clients."""
+    flood = Stream(made.serving.address, made.stream.digits, 5000, clients=CLIENTS)
+    began = time.monotonic()
+    with flood.flowing():
+        time.sleep(seconds)
+        answered = sum(reply.status == 200 for reply in flood.replies)
+        elapsed = time.monotonic() - began
+        flood.digits = ()  # what is queued is not sent
+    return answered / elapsed
+
+
+def span(made: Bench, name: str, changes: int, change: Callable[[int], None], pause_s: float = 0.0) -> Span:
+    """Make so many changes, one after the other."""
+    began, before = time.monotonic(), len(made.stream.replies)
+    for number in range(changes):
+        change(number)
+        time.sleep(pause_s)
+        if (number + 1) % 10 == 0:
+            print(f"{name}: {number + 1} of {changes}, {len(made.stream.failures())} requests failed so far")
+    return Span(name, changes, time.monotonic() - began, made.stream.replies[before:])
+
+
+def carried(made: Bench, change: Change) -> None:
+    """Do as the command does."""
+    carry_out(change, made.service, CHANGE_TIMEOUT_S, lambda _: None)
+
+
+def weigh(made: Bench, version: int, shares: Sequence[float]) -> Callable[[int], None]:
+    """Set the next weight."""
+
+    def change(number: int) -> None:
+        carried(made, plan_weights(made.path, MODEL, {version: shares[number]}, AUTHOR))
+
+    return change
+
+
+def swap(made: Bench) -> Callable[[int], None]:
+    """Challenge, promote, retire the former champion: two versions take turns."""
+    origin = made.store.manifest(MODEL, CHAMPION)
+    assert origin is not None
+    champion = CHAMPION
+
+    def change(number: int) -> None:
+        nonlocal champion
+        version = publish_spoilt(made.store, origin, is_as_good)
+        carried(made, plan_challenge(made.path, MODEL, version, AUTHOR, share=0.2))
+        carried(made, plan_promote(made.path, MODEL, version, AUTHOR))
+        carried(made, plan_retire(made.path, MODEL, champion, AUTHOR))
+        champion = version
+
+    return change
+
+
+def realised(made: Bench, version: int, share: float, seconds: float) -> str:
+    """Whether a share is what came of it, within three standard deviations of independent draws per user."""
+    time.sleep(SETTLED_S)
+    before = len(made.stream.replies)
+    time.sleep(seconds)
+    replies = [reply for reply in made.stream.replies[before:] if reply.status == 200]
+    users = {reply.user: reply.version for reply in replies}
+    got = sum(each == version for each in users.values()) / len(users)
+    deviation = (share * (1 - share) / len(users)) ** 0.5
+    flips = sum(reply.version != users[reply.user] for reply in replies)
+    return f"| {share:g} | {got:.4f} | {abs(got - share) / deviation:.1f} | {len(users)} | {len(replies)} | {flips} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Weight changes and swaps under load: does anybody notice?")
+    parser.add_argument("--weights", type=int, default=100, help="number of weight changes")
+    parser.add_argument("--swaps", type=int, default=5, help="number of whole swaps")
+    parser.add_argument("--load", type=float, default=0.6, help="share of the capacity that is offered")
+    parser.add_argument("--quiet", type=float, default=60.0, help="seconds without a change, before and after")
+    parser.add_argument("--port", type=int, default=8000)
+    options = parser.parse_args()
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    random.seed(0)
+    sticky = {"by": "header", "name": "x-user", "salt": "swaps"}
+    with bench(60.0, options.port, {"sticky": sticky}) as made:
+        most = capacity(made)
+        rate = options.load * most
+        print(f"capacity {most:.0f} requests/s, offered {rate:.0f}")
+        stream = Stream(made.serving.address, made.stream.digits, rate, users=USERS, clients=32)
+        made = replace(made, stream=stream)
+        origin = made.store.manifest(MODEL, CHAMPION)
+        assert origin is not None
+        with stream.flowing():
+            version = publish_spoilt(made.store, origin, is_as_good)
+            carried(made, plan_challenge(made.path, MODEL, version, AUTHOR, share=0.1))
+            time.sleep(10)
+            shares = [random.choice((0.05, 0.1, 0.2, 0.3, 0.5)) for _ in range(options.weights)]
+            spans = [span(made, "no changes", 1, lambda _: time.sleep(options.quiet))]
+            spans.append(span(made, "weights", options.weights, weigh(made, version, shares)))
+            realisations = []
+            for share in (0.1, 0.2, 0.5):
+                carried(made, plan_weights(made.path, MODEL, {version: share}, AUTHOR))
+                realisations.append(realised(made, version, share, 3 * USERS / rate))
+            moved = moves(made, version)
+            carried(made, plan_retire(made.path, MODEL, version, AUTHOR))
+            time.sleep(5)
+            spans.append(span(made, "no changes", 1, lambda _: time.sleep(options.quiet)))
+            spans.append(span(made, "swaps", options.swaps, swap(made)))
+    print(f"\n{options.load:g} of a capacity of {most:.0f} requests/s: {rate:.0f}/s\n")
+    print(
+        "| span | changes | s | requests | failed | p50 ms | p99 ms | slowest ms |\n|---|---|---|---|---|---|---|---|"
+    )
+    print("\n".join(each.row() for each in spans))
+    print("\n| declared share | realised | standard deviations | users | requests | changed variant |")
+    print("|---|---|---|---|---|---|")
+    print("\n".join(realisations))
+    print(f"\nFrom a share of 0.1 to 0.2: {moved}")
+    failed = len(stream.failures())
+    print(f"{len(stream.replies)} requests in all, {failed} of them not answered 200.")
+    if failed:
+        raise SystemExit(1)
+
+
+def moves(made: Bench, version: int) -> str:
+    """Who changes when a share grows from 0.1 to 0.2."""
+    variants = []
+    for share in (0.1, 0.2):
+        carried(made, plan_weights(made.path, MODEL, {version: share}, AUTHOR))
+        time.sleep(SETTLED_S)
+        before = len(made.stream.replies)
+        time.sleep(1.5 * USERS / made.stream.rate)
+        variants.append({reply.user: reply.version for reply in made.stream.replies[before:] if reply.status == 200})
+    both = variants[0].keys() & variants[1].keys()
+    joined = sum(variants[0][user] != version == variants[1][user] for user in both)
+    left = sum(variants[0][user] == version != variants[1][user] for user in both)
+    return f"{joined} of {len(both)} users moved to the challenger ({joined / len(both):.3f}), {left} away from it."
+
+
+if __name__ == "__main__":
+    main()
