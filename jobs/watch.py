@@ -29,9 +29,9 @@ class Candidate:
 class Watch:
     """Remembers what it saw in the store, and tells which versions are new and whole."""
 
-    def __init__(self, store: Store, settled_s: float = SETTLED_S) -> None:
+    def __init__(self, store: Store, settled_s: float | None = None) -> None:
         self._store = store
-        self._settled_s = settled_s
+        self._settled_s = SETTLED_S if settled_s is None else settled_s
         self._candidates: dict[tuple[str, int], Candidate] = {}
 
     def newcomers(self, served: Collection[tuple[str, int]]) -> list[tuple[str, int]]:

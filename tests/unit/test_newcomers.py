@@ -1,0 +1,74 @@
+"""What `tiltyard serve --watch` does with the file, where no service runs."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs import watch
+from jobs.newcomers import Newcomers
+from jobs.serve_config import ServeConfig
+from loadtests.server_process import free_port
+from models.rollout import History
+from models.store import Store
+from tests.tiny import affine, floats, lookup, put
+
+YAML = """\
+applications:
+  - name: gateway
+    route_prefix: /
+    import_path: deployments.app:gateway
+    deployments:
+      - name: Router
+        user_config:
+          models:
+            affine: {champion: 1}
+  - name: affine-v1
+    route_prefix: null
+    import_path: deployments.app:model_version
+    args: {model: affine, version: 1, store: STORE}
+"""
+
+
+@pytest.fixture
+def newcomers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Newcomers, Store, list[str]]:
+    """One served version, and an eye on its store."""
+    monkeypatch.setattr(watch, "SETTLED_S", 0.05)
+    store = Store(tmp_path / "store")
+    put(store, "affine", affine(tmp_path / "affine.onnx"), {"x": floats([[1, 2, 3]])})
+    path = tmp_path / "serve_config.yaml"
+    path.write_text(YAML.replace("STORE", str(store.root)))
+    said: list[str] = []
+    return Newcomers(path, f"http://127.0.0.1:{free_port()}", "shadows", 0.5, said.append), store, said
+
+
+def look(made: Newcomers) -> list[tuple[str, int]]:
+    """Look, give it time to settle, and look again."""
+    made.look()
+    time.sleep(0.1)
+    return made.look()
+
+
+def test_a_version_that_appears_joins(newcomers: tuple[Newcomers, Store, list[str]], tmp_path: Path) -> None:
+    made, store, said = newcomers
+    assert look(made) == []
+    shutil.copytree(store.root / "affine" / "1", tmp_path / "copy")
+    (tmp_path / "copy").rename(store.root / "affine" / "2")
+    assert look(made) == [("affine", 2)]
+    assert ServeConfig.read(tmp_path / "serve_config.yaml").model("affine").shadows == {2: 0.5}
+    assert [(event.action, event.by) for event in History(store, "affine").events()] == [("shadow", "watch")]
+    assert said[-1] == "affine version 2 joins the shadows with 0.5"
+    assert look(made) == []
+
+
+def test_one_that_cannot_stand_in_changes_nothing(
+    newcomers: tuple[Newcomers, Store, list[str]], tmp_path: Path
+) -> None:
+    made, store, said = newcomers
+    before = (tmp_path / "serve_config.yaml").read_text()
+    put(store, "affine", lookup(tmp_path / "lookup.onnx"), {"index": floats([1]).astype("int64")}, version=2)
+    assert look(made) == []
+    assert "affine version 2 does not join, and nothing has changed" in said[-1]
+    assert (tmp_path / "serve_config.yaml").read_text() == before
+    assert History(store, "affine").events() == []
