@@ -11,7 +11,7 @@ from deployments.question import Key
 from deployments.scores import Disagreement, RouterReport, total
 from models.errors import ModelNotFound
 from models.policy import ModelPolicy, RoutingPolicy
-from models.rollout import Event, History, Standing, next_share, standings
+from models.rollout import BEFORE_ANY_EVENT, Event, History, Standing, next_share, standings
 from models.store import Store
 from models.variant_statistics import VariantStatistics
 from models.verdict import Stratum, Verdict, judge
@@ -20,6 +20,9 @@ logger = logging.getLogger("ray.serve")
 
 FORGOTTEN_S = 30.0
 """A Router that has reported nothing for so long is gone; what it saw still counts."""
+
+GRACE_S = 5.0
+"""A version that no event names was set by hand, or by a command that is not done yet."""
 
 TRIPS = 2
 """A challenger whose breaker opened, and opened again when it was tried once more, is stopped; one that answered
@@ -149,10 +152,12 @@ class Referee:
         if version in policy.shadows:  # its copies wait their turn: how long says nothing of it
             guard = guard.model_copy(update={"max_p99_ratio": None})
         trial.verdict = judge([*trial.strata, step], guard)
+        if standing.since == BEFORE_ANY_EVENT and time.monotonic() - trial.began < GRACE_S:
+            return  # whoever set it records that in a moment, and the trial begins anew
         trips = max((report.trips.get(key, 0) for _, report in self._reports.values()), default=0)
         if trial.verdict.decision == "rollback":
             self._stop(key, trial.verdict.because, trial.verdict.model_dump(mode="json"))
-        elif trips >= TRIPS or (trips and not step.challenger.answered):
+        elif step.challenger.failed and (trips >= TRIPS or (trips and not step.challenger.answered)):
             self._stop(key, _failing(step.challenger), trial.verdict.model_dump(mode="json"))
         elif trial.verdict.decision == "pass":
             self._go_on(key, policy, standing, trial, step)

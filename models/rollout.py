@@ -16,6 +16,9 @@ HISTORY = "history.jsonl"
 
 Action = Literal["deploy", "challenge", "shadow", "ramp", "rollback", "promote", "retire", "weights", "undeploy"]
 
+BEFORE_ANY_EVENT = datetime.fromtimestamp(0, UTC)
+"""Since when a version stands as it does where no event says it."""
+
 
 class Event(BaseModel):
     """One decision: who made it (`referee`, `operator`), about which version, why, and on which numbers.
@@ -99,7 +102,7 @@ def standings(events: Iterable[Event], policy: ModelPolicy) -> dict[int, Standin
             last.pop(event.version, None)
     for version, weight in declared.items():
         newest = last.get(version)
-        since = newest.time if newest else datetime.fromtimestamp(0, UTC)
+        since = newest.time if newest else BEFORE_ANY_EVENT
         if newest is not None and newest.action == "rollback":
             found[version] = Standing(share=0.0, since=since, stopped_because=newest.because)
         elif newest is not None and newest.action == "ramp" and newest.share is not None:

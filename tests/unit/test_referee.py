@@ -1,5 +1,6 @@
 """What the referee decides from reports, with a real history on disk."""
 
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Table:
         self.store = Store(directory)
         self.history = History(self.store, "digits")
         self.declare(**policy)
+        self.history.append(Event(model="digits", version=2, action="challenge", by="operator"))
         self.referee = Referee(self.store)
 
     def declare(self, **policy: Any) -> None:
@@ -61,7 +63,7 @@ def test_a_good_challenger_goes_up_step_by_step(tmp_path: Path) -> None:
         seen.append(table.report(v1=good(1000 * step), v2=good(1000 * step))[2])
     assert seen == [0.2, 0.5, 0.5]
     assert table.actions() == ["ramp 0.2", "ramp 0.5"]
-    assert {event.by for event in table.history.events()} == {"referee"}
+    assert [event.by for event in table.history.events()] == ["operator", "referee", "referee"]
 
 
 def test_a_bad_one_is_stopped_and_stays_so_over_restarts(tmp_path: Path) -> None:
@@ -77,6 +79,30 @@ def test_a_bad_one_is_stopped_and_stays_so_over_restarts(tmp_path: Path) -> None
     table.referee = Referee(table.store)
     assert table.report() == {2: 0.0}
     assert "error" in table.referee.rollout("digits")["variants"][1]["stopped_because"]
+
+
+def test_what_nobody_recorded_is_judged_a_little_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(tmp_path)
+    table.history.path.unlink()
+    monkeypatch.setattr("deployments.referee.GRACE_S", 0.1)
+    table.report()
+    table.referee.judge()
+    table.report(v1=good(2000), v2=good(0, failed=200))
+    table.referee.judge()
+    assert table.actions() == []
+    time.sleep(0.15)
+    table.referee.judge()
+    assert table.actions() == ["rollback 0"]
+
+
+def test_a_breaker_that_is_still_open_says_nothing_of_a_new_start(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    key = ("digits", 2)
+    report = RouterReport("one", 1.0, table.policy, {key: good(0, failed=9)}, {}, {key: "open"}, {key: 3}, ())
+    table.referee.report(report)
+    for _ in range(3):
+        table.referee.judge()
+    assert table.actions() == []
 
 
 def test_an_operator_gives_it_another_chance_on_new_numbers(tmp_path: Path) -> None:
