@@ -51,9 +51,8 @@ class Change:
 
     @property
     def history(self) -> History:
-        """Where its events go. Raises ModelNotFound."""
-        config = self.before if self.model in self.before.policy.models else self.after
-        return History(config.store(self.model), self.model)
+        """Where its events go."""
+        return self.after.history(self.model)
 
 
 def _versions_of(config: ServeConfig, other: ServeConfig, model: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from jobs.serve_config import ServeConfig, check
 from models.errors import Conflict, InvalidRequest, VersionNotFound
 from models.manifest import ArtifactKind
 from models.policy import ModelPolicy
-from models.rollout import Action, Event, History, standings
+from models.rollout import Action, Event, standings
 from models.store import DEFAULT_ROOT
 
 
@@ -66,7 +66,7 @@ def plan_rollback(path: Path, model: str, author: Author) -> Change:
     the present one stays, warm, without traffic. Raises Conflict where there is nothing to take back.
     """
     before = ServeConfig.read(path)
-    policy, events = before.model(model), History(before.store(model), model).events()
+    policy, events = before.model(model), before.history(model).events()
     stand = standings(events, policy)
     running = [version for version in policy.challengers if stand[version].share > 0]
     if running:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from jobs.serve_config import GATEWAY, ServeConfig
 from jobs.service import Service
 from models.policy import ModelPolicy, RoutingPolicy, Variant, application_name
-from models.rollout import Event, History, standings
+from models.rollout import Event, standings
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def parts_of(config: ServeConfig, model: str, more: Sequence[Event] = ()) -> lis
     """Every version of a model by a file and the model's history; empty where it is not in the file."""
     if model not in config.policy.models:
         return []
-    return parts(config.model(model), [*History(config.store(model), model).events(), *more])
+    return parts(config.model(model), [*config.history(model).events(), *more])
 
 
 def statuses(config: ServeConfig, model: str | None, service: Service | None) -> list[ModelStatus]:

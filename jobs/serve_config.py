@@ -21,6 +21,7 @@ from jobs.comment_lines import keep_comments
 from models.errors import Conflict, InvalidConfig, ModelNotFound, VersionNotFound
 from models.manifest import ArtifactKind
 from models.policy import ModelPolicy, RoutingPolicy, application_name
+from models.rollout import History
 from models.store import DEFAULT_ROOT, Store
 
 T = TypeVar("T", bound=BaseModel)
@@ -114,9 +115,13 @@ class ServeConfig:
         return found
 
     def store(self, model: str) -> Store:
-        """The store of a model: its champion's, where its history is too. Raises ModelNotFound, VersionNotFound."""
+        """The store of a model: its champion's. Raises ModelNotFound, VersionNotFound."""
         args = self.application(model, self.model(model).champion).get("args") or {}
         return Store(args.get("store", DEFAULT_ROOT))
+
+    def history(self, model: str) -> History:
+        """The decisions about a model, in the gateway's store: a model's own may be somebody else's tree."""
+        return History(Store((self._gateway().get("args") or {}).get("store", DEFAULT_ROOT)), model)
 
     def add_version(
         self, model: str, version: int, store: str, artifact: ArtifactKind | None, like: int | None = None
@@ -202,14 +207,19 @@ class ServeConfig:
         models: CommentedMap = entry["user_config"].setdefault("models", CommentedMap())
         return models
 
-    def _router_entry(self) -> CommentedMap:
+    def _gateway(self) -> CommentedMap:
         for application in self.data["applications"]:
             if application.get("import_path") == GATEWAY:
-                for deployment in application.get("deployments") or []:
-                    if deployment.get("name") == "Router":
-                        found: CommentedMap = deployment
-                        return found
-        raise InvalidConfig(f"no application with import_path {GATEWAY} and a deployment 'Router'")
+                found: CommentedMap = application
+                return found
+        raise InvalidConfig(f"no application with import_path {GATEWAY}")
+
+    def _router_entry(self) -> CommentedMap:
+        for deployment in self._gateway().get("deployments") or []:
+            if deployment.get("name") == "Router":
+                found: CommentedMap = deployment
+                return found
+        raise InvalidConfig(f"the application with import_path {GATEWAY} has no deployment 'Router'")
 
 
 def replace_text(path: Path, text: str) -> None:

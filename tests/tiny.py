@@ -22,6 +22,8 @@ from models.version import LoadedVersion, load_version
 
 Dimensions = Sequence[int | str]
 
+SHIPPED = Path(__file__).parents[1] / "serve_config.yaml"
+
 
 def floats(values: Any) -> npt.NDArray[np.float32]:
     """A float32 array."""
@@ -164,6 +166,13 @@ def put(
         )
         number = store.commit(staging, manifest, version).version
     return load_version(store, model, number)
+
+
+def shipped_config(directory: Path, store: Store) -> Path:
+    """A copy of the serve_config.yaml that is shipped, whose gateway keeps its histories in another store."""
+    path = directory / "serve_config.yaml"
+    path.write_text(SHIPPED.read_text().replace("store: models/store ", f"store: {store.root} "))
+    return path
 
 
 def image_bytes(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:

@@ -1,18 +1,15 @@
 """`tiltyard status` and `history`: where rollouts stand, and how they came there."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jobs.cli.carried_out import print_json
-from jobs.cli.options import CONFIG, AddressOption, FileOption, JsonOption, ModelArgument, StoreOption
+from jobs.cli.options import CONFIG, AddressOption, FileOption, JsonOption, ModelArgument
 from jobs.printing import out
 from jobs.rollout_printing import print_history, print_status
 from jobs.service import DASHBOARD
-from models.rollout import History
-from models.store import DEFAULT_ROOT, Store
 
 
 def status(
@@ -42,33 +39,19 @@ def status(
         out.print(f"No service runs at {address}.")
 
 
-def history(
-    name: ModelArgument,
-    file: FileOption = CONFIG,
-    store: StoreOption = DEFAULT_ROOT,
-    as_json: JsonOption = False,
-) -> None:
+def history(name: ModelArgument, file: FileOption = CONFIG, as_json: JsonOption = False) -> None:
     """Print every decision about a model: when, who, what, why, and on which numbers.
 
-    It is only ever appended to: `history.jsonl`, beside the versions in the store that FILE names, or --store for a
-    model that is no longer served.
+    It is only ever appended to: `NAME/history.jsonl` in the gateway's store, of a model that is no longer served too.
 
     tiltyard history digits --json
     """
-    events = History(_store(file, name, Store(store)), name).events()
+    from jobs.serve_config import ServeConfig
+
+    events = ServeConfig.read(file).history(name).events()
     if as_json:
         print_json(model=name, events=[event.model_dump(mode="json") for event in events])
     elif events:
         print_history(events)
     else:
         out.print(f"Nothing was decided about {name} yet.", markup=False)
-
-
-def _store(file: Path, model: str, otherwise: Store) -> Store:
-    """Where the history of a model is: in the store that the file names, if it names the model."""
-    from jobs.serve_config import ServeConfig
-
-    if not file.exists():
-        return otherwise
-    config = ServeConfig.read(file)
-    return config.store(model) if model in config.policy.models else otherwise

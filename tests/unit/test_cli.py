@@ -1,5 +1,4 @@
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.store import Store
-from tests.tiny import affine, brightness, floats, put
+from tests.tiny import affine, brightness, floats, put, shipped_config
 from tests.unit.test_int8 import inputs, labelled, network
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +92,7 @@ def test_a_refusal_is_one_line(filled: Store, arguments: tuple[str, ...], messag
 
 
 def test_deploy_without_a_service_writes_the_file(filled: Store, tmp_path: Path) -> None:
-    shutil.copy(ROOT / "serve_config.yaml", tmp_path)
+    shipped_config(tmp_path, filled)
     done = tiltyard("deploy", "affine", "--store", str(filled.root), "--address", "http://127.0.0.1:9", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "No service runs at http://127.0.0.1:9" in done.stdout

@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import pytest
@@ -8,14 +7,12 @@ from jobs.deploy import plan_deploy, plan_undeploy
 from models.errors import Conflict
 from models.rollout import History
 from models.store import Store
-from tests.tiny import affine, floats, put
-
-SHIPPED = Path(__file__).parents[2] / "serve_config.yaml"
+from tests.tiny import affine, floats, put, shipped_config
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
-    return Path(shutil.copy(SHIPPED, tmp_path / "serve_config.yaml"))
+def config(tmp_path: Path, store: Store) -> Path:
+    return shipped_config(tmp_path, store)
 
 
 @pytest.fixture
@@ -25,18 +22,20 @@ def filled(store: Store, tmp_path: Path) -> Store:
 
 
 def test_deployed_and_undeployed_is_as_before(config: Path, filled: Store) -> None:
+    before = config.read_text()
     carry_out(plan_deploy(config, filled, "affine", 1, "onnx"), None, 1, lambda _: None)
     assert f"store: {filled.root}" in config.read_text()
     assert "artifact: onnx" in config.read_text()
     carry_out(plan_undeploy(config, "affine", None), None, 1, lambda _: None)
-    assert config.read_text() == SHIPPED.read_text()
+    assert config.read_text() == before
     told = [(event.action, event.version, event.champion) for event in History(filled, "affine").events()]
     assert told == [("deploy", 1, 1), ("undeploy", 1, None)]
 
 
 def test_a_plan_writes_nothing(config: Path, filled: Store) -> None:
+    before = config.read_text()
     assert "+  - name: affine-v1" in plan_deploy(config, filled, "affine", 1, None).diff
-    assert config.read_text() == SHIPPED.read_text()
+    assert config.read_text() == before
 
 
 def test_a_file_that_changed_meanwhile_is_not_overwritten(config: Path, filled: Store) -> None:

@@ -19,6 +19,7 @@ applications:
   - name: gateway
     route_prefix: /
     import_path: deployments.app:gateway
+    args: {store: STORE}
     deployments:
       - name: Router
         user_config:

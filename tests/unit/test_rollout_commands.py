@@ -34,7 +34,7 @@ applications:
   - name: gateway
     route_prefix: /
     import_path: deployments.app:gateway
-    args: {}
+    args: {store: STORE}
     deployments:
       - name: Router
         user_config:

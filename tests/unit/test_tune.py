@@ -18,7 +18,7 @@ from jobs.measured_replica import Load
 from jobs.tune import NO_TIME, batches, shapes, still_grows, tune
 from models.errors import InvalidVersion, ModelUnavailable
 from models.store import Store
-from tests.tiny import affine, floats, put, save_onnx
+from tests.tiny import affine, floats, put, save_onnx, shipped_config
 
 ROOT = Path(__file__).parents[2]
 BUDGET_S = 3.0
@@ -213,7 +213,7 @@ def tiltyard(*arguments: str, cwd: Path, answer: str = "") -> subprocess.Complet
 @pytest.fixture
 def project(tmp_path: Path, filled: Store) -> Path:
     """A directory with a serve_config.yaml in which affine is deployed."""
-    shutil.copy(ROOT / "serve_config.yaml", tmp_path)
+    shipped_config(tmp_path, filled)
     done = tiltyard("deploy", "affine", "--store", str(filled.root), "--address", "http://127.0.0.1:9", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     return tmp_path
