@@ -44,6 +44,8 @@ class Stream:
     """Where it is not 0, requests carry `x-user`, one of so many."""
     gives_feedback: bool = False
     clients: int = 24
+    drains: bool = True
+    """Whether what was due by the end is still sent."""
     replies: list[Reply] = field(default_factory=list)
 
     def failures(self) -> list[Reply]:
@@ -72,6 +74,8 @@ class Stream:
         finally:
             is_over.set()
             pace.join()
+            if not self.drains:
+                queue.clear()
             queue.extend([(-1, 0.0)] * self.clients)
             there_is_work.release(self.clients)
             for thread in clients:
@@ -91,7 +95,7 @@ class Stream:
         connection = http.client.HTTPConnection(address, timeout=60)
         while True:
             work.acquire()
-            number, due = queue.popleft()
+            number, due = queue.popleft() if queue else (-1, 0.0)
             if number < 0:
                 connection.close()
                 return
