@@ -52,10 +52,10 @@ class Bench:
     stream: Stream
 
 
-def serve_config(store: Path, port: int, policy: Mapping[str, Any]) -> dict[str, Any]:
+def serve_config(store: Path, port: int, policy: Mapping[str, Any], routers: int) -> dict[str, Any]:
     """One champion; room for a second version on two cores."""
     policy = {"champion": CHAMPION, "fallback": {"after_s": 0.5}, "guard": {"compare": 0.5}, **policy}
-    router = {"name": "Router", "num_replicas": 1, "user_config": {"models": {MODEL: policy}}}
+    router = {"name": "Router", "num_replicas": routers, "user_config": {"models": {MODEL: policy}}}
     return {
         "http_options": {"host": "127.0.0.1", "port": port, "request_timeout_s": 30},
         "applications": [
@@ -78,7 +78,9 @@ def serve_config(store: Path, port: int, policy: Mapping[str, Any]) -> dict[str,
 
 
 @contextmanager
-def bench(rate: float, port: int, policy: Mapping[str, Any] = MappingProxyType({})) -> Iterator[Bench]:
+def bench(
+    rate: float, port: int, policy: Mapping[str, Any] = MappingProxyType({}), routers: int = 1
+) -> Iterator[Bench]:
     """Serve the champion from a store of its own, and send it marked digits."""
     data = digits.load().held_out
     stream = [Digit(marked(file), str(label)) for file, label in zip(data.files, data.classes, strict=True)]
@@ -87,7 +89,7 @@ def bench(rate: float, port: int, policy: Mapping[str, Any] = MappingProxyType({
         shutil.copytree(DEFAULT_ROOT / MODEL / str(CHAMPION), store.root / MODEL / str(CHAMPION))
         path = Path(directory) / "serve_config.yaml"
         with path.open("w") as file:
-            YAML().dump(serve_config(store.root, port, policy), file)
+            YAML().dump(serve_config(store.root, port, policy, routers), file)
         serving = Serving(path)
         try:
             if not serving.wait_until_healthy(print, STARTUP_TIMEOUT_S):
