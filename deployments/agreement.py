@@ -53,6 +53,10 @@ def said(answer: Answer, manifest: Manifest) -> list[Said]:
 
 def check(answer: Answer, manifest: Manifest, rows: int) -> None:
     """Raise ModelFailed for an answer that is none: NaN or infinity, or another shape than the signature's."""
+    if manifest.output != "tensors" and manifest.labels is not None:
+        columns = next(iter(answer.outputs.values())).shape[1:]
+        if columns != (len(manifest.labels),):
+            raise ModelFailed(f"the model answered with {list(columns)} columns for {len(manifest.labels)} classes")
     for spec in manifest.signature.outputs:
         array = answer.outputs.get(spec.name)
         if array is None:
@@ -85,12 +89,16 @@ def _agreement(champion: Tensors, other: Tensors, row: int, mine: Said, its: Sai
 
 
 def _are_close(mine: npt.NDArray[Any], its: npt.NDArray[Any]) -> bool:
+    if np.shape(mine) != np.shape(its):
+        return False
     if np.asarray(mine).dtype.kind not in "biuf":
         return bool(np.all(mine == its))
     return bool(np.allclose(mine, its, rtol=TOLERANCE, atol=TOLERANCE))
 
 
 def _difference(mine: npt.NDArray[Any], its: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    if np.shape(mine) != np.shape(its):  # of variable length
+        return np.ones(1)
     if np.asarray(mine).dtype.kind not in "biuf":  # text
         return np.asarray(mine != its, np.float64)
     return np.abs(np.asarray(mine, np.float64) - np.asarray(its, np.float64))

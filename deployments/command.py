@@ -3,12 +3,13 @@
 import asyncio
 import json
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.errors import Conflict, DeadlineExceeded, ServiceError, TiltyardError
+from models.errors import Busy, DeadlineExceeded, ServiceError, TiltyardError
 from models.store import DEFAULT_ROOT
 
 logger = logging.getLogger("ray.serve")
@@ -20,9 +21,17 @@ _ONE = asyncio.Lock()
 
 
 async def run_command(arguments: Sequence[str]) -> dict[str, Any]:
-    """Run one at a time, and give what it prints as JSON. Raises Conflict while another runs, and what it refuses."""
+    """Run one at a time, and give what it prints as JSON. Raises Busy while another runs, and what it refuses.
+
+    It goes on to its end when the client does not wait for it.
+    """
     if _ONE.locked():
-        raise Conflict("another operation is under way; try again when it is done")
+        raise Busy("another operation is under way; try again when it is done")
+    running = asyncio.ensure_future(_run(arguments))
+    return await asyncio.shield(running)
+
+
+async def _run(arguments: Sequence[str]) -> dict[str, Any]:
     async with _ONE:
         process = await asyncio.create_subprocess_exec(
             Path(sys.executable).with_name("tiltyard"),
@@ -31,14 +40,20 @@ async def run_command(arguments: Sequence[str]) -> dict[str, Any]:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            preexec_fn=_heed_interrupts,
         )
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                output, errors = await process.communicate()
-        except TimeoutError:
-            process.terminate()
-            raise DeadlineExceeded(f"the command took longer than {TIMEOUT_S:g} s; look at the service") from None
+        reading = asyncio.ensure_future(process.communicate())
+        done, _ = await asyncio.wait([reading], timeout=TIMEOUT_S)
+        if not done:
+            process.send_signal(signal.SIGINT)  # it makes everything as it was, and ends
+        output, errors = await reading
+    if not done:
+        raise DeadlineExceeded(f"the command took longer than {TIMEOUT_S:g} s, and was undone")
     return _read(output, errors)
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a replica ignores them, and so would its child
 
 
 def _read(output: bytes, errors: bytes) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from models.errors import (
     UNEXPECTED,
     DeadlineExceeded,
     InvalidRequest,
+    ModelFailed,
     PayloadTooLarge,
     TiltyardError,
     UnsupportedMediaType,
@@ -57,7 +58,7 @@ class Contest:
         if asked.variant.name == "challenger" and not asked.variant.by_number:
             served = await self._challenge(asked, bool(shadows))
         else:
-            served = await self._ask(asked.variant, asked, range(len(asked.question)), bool(shadows))
+            served = await self._ask(asked.variant, asked, bool(shadows))
         self._copies.send(asked, served, shadows)
         return served
 
@@ -69,60 +70,76 @@ class Contest:
     async def _challenge(self, asked: Asked, is_shared: bool) -> list[Served]:
         """Ask a challenger; what it does not answer well and in time, the champion answers."""
         started = time.perf_counter()
-        question, challenger, fallback = asked.question, asked.variant, asked.policy.fallback
+        question, challenger = asked.question, asked.variant
         everything = range(len(question))
         lane = self._lane_of(challenger.key)
-        limit_s = min(fallback.after_s, (asked.deadline - time.monotonic()) / 2)
-        outcomes = await in_time(
-            question.ask(lane, everything, asked.deadline, shared=is_shared), limit_s, len(everything)
-        )
-        outcomes = [checked(each, lane.known, question.rows(item)) for item, each in enumerate(outcomes)]
-        good = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
-        self._note(challenger, asked, good, started)
+        limit_s = patience_s(asked.policy.fallback, asked.deadline)
+        asking = question.ask(lane, everything, asked.deadline, shared=is_shared)
+        outcomes = await in_time(asking, limit_s, len(everything))
+        champions = self._lane_of(asked.champion.key).known
+        outcomes = [
+            checked(checked(each, lane.known, question.rows(item)), champions, question.rows(item), lane.known)
+            for item, each in enumerate(outcomes)
+        ]
         failed = [item for item in everything if not isinstance(outcomes[item], Answer)]
-        if not failed:
-            self.breaker(challenger.key).note(False, fallback)
-            return [Served(challenger, outcome) for outcome in outcomes]
-        stood_in = await self._stand_in(asked, failed, outcomes)
-        return [stood_in.get(item, Served(challenger, outcomes[item])) for item in everything]
+        stood_in = await self._stand_in(asked, failed) if failed else {}
+        failures = [
+            outcome
+            for item, outcome in enumerate(outcomes)
+            if isinstance(outcome, TiltyardError) and not isinstance(stood_in[item].outcome, CLIENTS_FAULT)
+        ]
+        if failures:
+            self.fail(challenger.key, asked.policy.fallback, failures[0])
+        elif len(failed) < len(everything):
+            self.breaker(challenger.key).note(False, asked.policy.fallback)
+            self._score(challenger, asked, outcomes, started)
+        return [stood_in.get(item) or Served(challenger, outcomes[item], lane.known) for item in everything]
 
-    async def _stand_in(self, asked: Asked, items: Sequence[int], failures: Sequence[Outcome]) -> dict[int, Served]:
-        """The champion's outcomes. What it finds wrong with the request as well was no failure of the challenger."""
+    async def _stand_in(self, asked: Asked, items: Sequence[int]) -> dict[int, Served]:
+        """The champion's outcomes. They are not scored: they are of requests that were not drawn for it."""
+        lane = self._lane_of(asked.champion.key)
         try:
-            served = await self._ask(asked.champion, asked, items)
+            outcomes = await asked.question.ask(lane, items, asked.deadline)
         except TiltyardError as error:
-            served = [Served(asked.champion, error)] * len(items)
-        for item, each in zip(items, served, strict=True):
-            failure = failures[item]
-            if isinstance(failure, TiltyardError) and not isinstance(each.outcome, CLIENTS_FAULT):
-                self.fail(asked.variant.key, asked.policy.fallback, failure)
+            outcomes = [error] * len(items)
+        served = [Served(asked.champion, outcome, lane.known) for outcome in outcomes]
         return dict(zip(items, served, strict=True))
 
-    async def _ask(self, variant: Variant, asked: Asked, items: Sequence[int], is_shared: bool = False) -> list[Served]:
+    async def _ask(self, variant: Variant, asked: Asked, is_shared: bool) -> list[Served]:
         started = time.perf_counter()
+        lane = self._lane_of(variant.key)
         try:
-            outcomes = await asked.question.ask(self._lane_of(variant.key), items, asked.deadline, shared=is_shared)
+            outcomes = await asked.question.ask(lane, range(len(asked.question)), asked.deadline, shared=is_shared)
         except TiltyardError as error:
-            self._note(variant, asked, [error], started)
+            self._score(variant, asked, [error], started)
             raise
-        self._note(variant, asked, outcomes, started)
-        return [Served(variant, outcome) for outcome in outcomes]
+        self._score(variant, asked, outcomes, started)
+        return [Served(variant, outcome, lane.known) for outcome in outcomes]
 
-    def _note(self, variant: Variant, asked: Asked, outcomes: Sequence[Outcome], started: float) -> None:
-        """Score answers, and failures that were not the client's."""
+    def _score(self, variant: Variant, asked: Asked, outcomes: Sequence[Outcome], started: float) -> None:
+        """Score a request, once however much it asked; what was wrong with it is nobody's failure.
+
+        Items of one request are not independent: what befalls one of them often befalls all.
+        """
         if len(asked.policy.versions) == 1 or variant.by_number:
             return
-        milliseconds = (time.perf_counter() - started) * 1000
-        manifest = self._lane_of(variant.key).known
-        for outcome in outcomes:
-            if isinstance(outcome, Answer):
-                self.scores.note_latency(variant.key, milliseconds)
-                if manifest is not None:
-                    rows = said(outcome, manifest)
-                    is_one = len(asked.question) == len(rows) == 1
-                    self.scores.note_said(variant.key, asked.request_id if is_one else None, rows)
-            elif not isinstance(outcome, CLIENTS_FAULT):
-                self.scores.note_failure(variant.key, outcome)
+        failure = next((o for o in outcomes if isinstance(o, TiltyardError) and not isinstance(o, CLIENTS_FAULT)), None)
+        answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+        if failure is not None:
+            self.scores.note_failure(variant.key, failure)
+        elif answers:
+            self.scores.note_latency(variant.key, (time.perf_counter() - started) * 1000)
+            try:
+                manifest = self._lane_of(variant.key).known
+                rows = [row for answer in answers for row in said(answer, manifest)] if manifest else []
+                self.scores.note_said(variant.key, asked.request_id, rows)
+            except Exception:  # an answer that cannot be read is an answer nevertheless
+                logger.exception("an answer of %s version %d could not be scored", variant.model, variant.version)
+
+
+def patience_s(fallback: Fallback, deadline: float) -> float:
+    """How long a challenger is waited for, so that the champion has as long."""
+    return max(0.0, min(fallback.after_s, (deadline - time.monotonic()) / 2))
 
 
 async def in_time(asking: Coroutine[Any, Any, list[Outcome]], limit_s: float, count: int) -> list[Outcome]:
@@ -141,11 +158,17 @@ async def in_time(asking: Coroutine[Any, Any, list[Outcome]], limit_s: float, co
     return [error] * count
 
 
-def checked(outcome: Outcome, manifest: Manifest | None, rows: int) -> Outcome:
-    """The answer, or why it is none."""
-    if isinstance(outcome, Answer) and manifest is not None:
-        try:
-            check(outcome, manifest, rows)
-        except TiltyardError as error:
-            return error
+def checked(outcome: Outcome, manifest: Manifest | None, rows: int, own: Manifest | None = None) -> Outcome:
+    """The answer, or why it is none by a manifest: its own, or the champion's, for whom `own` stands in."""
+    if not isinstance(outcome, Answer) or manifest is None:
+        return outcome
+    try:
+        if own is not None and (own.labels, own.output) != (manifest.labels, manifest.output):
+            raise ModelFailed("its classes are not the champion's")
+        check(outcome, manifest, rows)
+    except TiltyardError as error:
+        return error
+    except Exception:
+        logger.exception("an answer could not be checked")
+        return TiltyardError(UNEXPECTED)
     return outcome

@@ -54,12 +54,13 @@ class Copies:
         items = [item for item, each in enumerate(served) if isinstance(each.outcome, Answer)]
         started = time.perf_counter()
         try:
+            if not items:
+                return
             outcomes = await self._asked(watcher, asked, items)
             milliseconds = (time.perf_counter() - started) * 1000
-            for item, outcome in zip(items, outcomes, strict=True):
-                if watcher.name == "shadow":
-                    self._note(watcher, asked, item, outcome, milliseconds)
-                self._compare(served[item], watcher, outcome, asked)
+            if watcher.name == "shadow":
+                self._note(watcher, asked, items, outcomes, milliseconds)
+            self._compare([served[item] for item in items], watcher, outcomes, asked)
         except Exception:  # nobody waits who could be told
             logger.exception("a copy for %s version %d failed", watcher.model, watcher.version)
         finally:
@@ -76,34 +77,41 @@ class Copies:
         except TiltyardError as error:
             return [error] * len(items)
 
-    def _note(self, shadow: Variant, asked: Asked, item: int, outcome: Outcome, milliseconds: float) -> None:
+    def _note(
+        self, shadow: Variant, asked: Asked, items: Sequence[int], outcomes: Sequence[Outcome], milliseconds: float
+    ) -> None:
+        manifest = self._lane_of(shadow.key).known
+        rows = []
         try:
-            if not isinstance(outcome, Answer):
-                raise outcome
-            manifest = self._lane_of(shadow.key).known
-            if manifest is None:
-                raise ModelUnavailable("the version did not say what it is")
-            check(outcome, manifest, asked.question.rows(item))
+            for item, outcome in zip(items, outcomes, strict=True):
+                if not isinstance(outcome, Answer):
+                    raise outcome
+                if manifest is None:
+                    raise ModelUnavailable("the version did not say what it is")
+                check(outcome, manifest, asked.question.rows(item))
+                rows += said(outcome, manifest)
         except TiltyardError as error:
             self._scores.note_failure(shadow.key, error)
             return
         self._scores.note_latency(shadow.key, milliseconds)
-        rows = said(outcome, manifest)
-        self._scores.note_said(shadow.key, asked.request_id if len(asked.question) == len(rows) == 1 else None, rows)
+        self._scores.note_said(shadow.key, asked.request_id, rows)
 
-    def _compare(self, served: Served, watcher: Variant, outcome: Outcome, asked: Asked) -> None:
+    def _compare(self, served: Sequence[Served], watcher: Variant, outcomes: Sequence[Outcome], asked: Asked) -> None:
         """Note how far champion and other agree, whichever of the two answered the client."""
-        answers = {served.variant.version: served.outcome, watcher.version: outcome}
-        champions = answers.pop(asked.policy.champion, None)
         manifest = self._lane_of(asked.champion.key).known
-        if champions is None or manifest is None or not answers:  # a shadow beside a challenger's answer
-            return
-        version, other = answers.popitem()
-        if not isinstance(champions, Answer) or not isinstance(other, Answer):
-            return
-        try:
-            check(other, manifest, rows_of(champions.outputs))
-        except TiltyardError:
-            return  # noted as its failure
-        rows = compare(champions, other, manifest)
-        self._scores.note_agreement((watcher.model, version), asked.request_id, rows)
+        rows = []
+        judged = watcher.version
+        for each, outcome in zip(served, outcomes, strict=True):
+            answers = {each.variant.version: each.outcome, watcher.version: outcome}
+            champions = answers.pop(asked.policy.champion, None)
+            if champions is None or manifest is None or not answers:  # a shadow beside a challenger's answer
+                continue
+            judged, other = answers.popitem()
+            if not isinstance(champions, Answer) or not isinstance(other, Answer):
+                continue
+            try:
+                check(other, manifest, rows_of(champions.outputs))
+            except TiltyardError:
+                continue  # noted as its failure
+            rows += compare(champions, other, manifest)
+        self._scores.note_agreement((watcher.model, judged), asked.request_id, rows)

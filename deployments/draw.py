@@ -11,9 +11,10 @@ def draw(policy: ModelPolicy, key: str | None) -> int:
     """The version that answers. With a key the same one each time, whatever the process, while shares and salt stay.
 
     Weighted rendezvous hashing: each version draws a number for the key, and the one that arrives first at a speed of
-    its share answers. So a share that grows takes keys over, and moves no others. Sources: D. Thaler and
-    C. Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", IEEE/ACM ToN 1998; J. Resch, "New Hashing
-    Algorithms for Data Storage", SNIA SDC 2015 (the logarithm).
+    its share answers. So a share that grows takes keys over, and with one challenger moves no others. With several a
+    few move between them and the champion, whose own share shrinks: a tenth of what moves, for shares of 0.1. Sources:
+    D. Thaler and C. Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", IEEE/ACM ToN 1998; J. Resch, "New
+    Hashing Algorithms for Data Storage", SNIA SDC 2015 (the logarithm).
     """
     if not any(policy.challengers.values()):
         return policy.champion

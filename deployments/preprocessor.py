@@ -1,7 +1,9 @@
 """The preprocessing actor: encoded images in, uint8 tensors on to the model, outcomes back."""
 
 import asyncio
+import hashlib
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +37,7 @@ class Preprocessor:
         self._threads = threads
         self._executor = ThreadPoolExecutor(threads, "decode")
         self._capacity = Capacity(replica, calls=threads + 1)
+        self._lock = threading.Lock()
         self._shared: dict[tuple[bytes, Preprocessing], Pixels] = {}
 
     async def describe(self) -> str:
@@ -87,13 +90,12 @@ class Preprocessor:
     ) -> Pixels | TiltyardError:
         if time.monotonic() > started + request.timeout_s:
             return DeadlineExceeded("the answer would come too late")
-        key = request.image, preprocessing
-        if request.background and (kept := self._shared.pop(key, None)) is not None:
-            return kept
         try:
+            if request.background and (kept := self._taken(request.image, preprocessing)) is not None:
+                return kept
             pixels = preprocess(request.image, preprocessing, request.max_pixels)
             if request.shared:
-                self._keep(key, pixels)
+                self._keep(request.image, preprocessing, pixels)
             return pixels
         except TiltyardError as error:
             return error
@@ -101,11 +103,21 @@ class Preprocessor:
             logger.exception("an image could not be decoded")
             return TiltyardError(UNEXPECTED)
 
-    def _keep(self, key: tuple[bytes, Preprocessing], pixels: Pixels) -> None:
+    def _keep(self, image: bytes, preprocessing: Preprocessing, pixels: Pixels) -> None:
         """Keep a tensor for the shadow that will ask for it in a moment; the oldest go where none asks."""
-        self._shared[key] = pixels
-        while len(self._shared) > MAX_SHARED:
-            self._shared.pop(next(iter(self._shared)), None)
+        with self._lock:
+            self._shared[_digest(image), preprocessing] = pixels
+            while len(self._shared) > MAX_SHARED:
+                self._shared.pop(next(iter(self._shared)))
+
+    def _taken(self, image: bytes, preprocessing: Preprocessing) -> Pixels | None:
+        """The tensor that was kept, once."""
+        with self._lock:
+            return self._shared.pop((_digest(image), preprocessing), None)
+
+
+def _digest(image: bytes) -> bytes:
+    return hashlib.blake2b(image, digest_size=16).digest()
 
 
 def calls(requests: Sequence[TensorRequest]) -> list[list[TensorRequest]]:

@@ -7,6 +7,7 @@ from typing import Protocol
 from deployments.lane import Lane
 from deployments.messages import Outcome
 from models import policy
+from models.manifest import Manifest
 from models.signature import Tensors, rows_of
 
 Key = tuple[str, int]
@@ -30,10 +31,11 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What came of one item of a request, and who it came from."""
+    """What came of one item of a request, and who it came from; `manifest` says what that is where it answered."""
 
     variant: Variant
     outcome: Outcome
+    manifest: Manifest | None = None
 
 
 class Question(Protocol):

@@ -31,7 +31,10 @@ class Reporting:
     async def run(self) -> None:
         """Report for ever."""
         while True:
-            await self.report()
+            try:
+                await self.report()
+            except Exception:  # one bad report must not be the last
+                logger.exception("the referee cannot be told")
             try:
                 async with asyncio.timeout(PERIOD_S):
                     await self._reason.wait()
@@ -54,4 +57,4 @@ class Reporting:
             self._is_heard = False
             return
         self._is_heard = True
-        self._router.obey(directive.shares)
+        self._router.obey(directive.shares, directive.configured)

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from deployments.contest import Contest
+from deployments.contest import Contest, patience_s
 from deployments.draw import draw
 from deployments.fleet import Fleet
 from deployments.lane import Lane, ModelServers, Preprocessors, answered
@@ -66,35 +67,45 @@ class Router:
         self._policy = RoutingPolicy()
         self._configured = 0.0
         self._shares: Shares = {}
+        self._started = time.time()
+        self._is_contested = False
         self.contest = Contest(self._lane, settings.max_copies)
         self._lanes: dict[tuple[str, int], Lane] = {}
-        self._max_requests_per_version = settings.max_concurrent_requests
+        self._max_requests_per_version = self._max_requests_per_champion = settings.max_concurrent_requests
         self._preprocessor_fleet = Fleet()
         self._answered_at: dict[object, float] = {}
         self.requests = 0
 
     def reconfigure(self, policy: RoutingPolicy) -> None:
         """Obey a new policy from the next request on; what the referee says of it follows in a moment."""
-        self._declared = policy
+        before, self._declared = self._declared, policy
         self._configured = time.time()
-        self.obey(self._shares)
+        self._is_contested = self._is_contested or any(len(entry.versions) > 1 for entry in policy.models.values())
+        self._shares = {name: _still_allowed(before, policy, name, shares) for name, shares in self._shares.items()}
+        self._apply()
         live = {(model, version) for model, entry in policy.models.items() for version in entry.versions}
         self._lanes = {key: lane for key, lane in self._lanes.items() if key in live}
         places = self.settings.max_concurrent_requests
-        self._max_requests_per_version = (places + 1) // 2 if len(live) > 1 else places
+        self._max_requests_per_version = (places + 1) // 2
+        self._max_requests_per_champion = (places + 1) // 2 if len(policy.models) > 1 else places
         self._answered_at = {who: at for who, at in self._answered_at.items() if who in live or who == _PREPROCESSOR}
         self.contest.forget(live)
 
-    def obey(self, shares: Shares) -> None:
+    def obey(self, shares: Shares, configured: float = math.inf) -> None:
         """Give challengers and shadows the shares that the referee allows them, never more than is declared.
 
-        Of whom it has said nothing yet has none: until it is heard, the champion answers.
+        Of whom it has said nothing yet has none: until it is heard, the champion answers. What it said of a policy that
+        was `configured` before this Router's is out of date.
         """
-        self._shares = shares
+        if configured >= self._configured:
+            self._shares = shares
+            self._apply()
+
+    def _apply(self) -> None:
         models = {
             name: entry.with_shares(
                 {
-                    version: min(share, shares.get(name, {}).get(version, 0.0))
+                    version: min(share, self._shares.get(name, {}).get(version, 0.0))
                     for version, share in {**entry.challengers, **entry.shadows}.items()
                 }
             )
@@ -103,13 +114,14 @@ class Router:
         self._policy = self._declared.model_copy(update={"models": models})
 
     def report(self) -> RouterReport | None:
-        """What the referee should know; None where no model has more than one version."""
-        if all(len(entry.versions) == 1 for entry in self._declared.models.values()):
+        """What the referee should know; None as long as no model ever had more than one version."""
+        if not self._is_contested:
             return None
         fallbacks = {name: entry.fallback for name, entry in self._declared.models.items()}
-        breakers = self.contest.breakers.items()
+        breakers = [(key, breaker) for key, breaker in self.contest.breakers.items() if key[0] in fallbacks]
         return RouterReport(
             router=self.name,
+            started=self._started,
             configured=self._configured,
             policy=self._declared,
             statistics=self.contest.scores.statistics(),
@@ -168,9 +180,13 @@ class Router:
 
     @contextmanager
     def place(self, variant: Variant) -> Iterator[None]:
-        """Hold one of the version's places. Raises Overloaded: while several are live, none takes more than half."""
+        """Hold one of the version's places. Raises Overloaded.
+
+        A version that is no champion takes no more than half of all; nor does a champion while there are several.
+        """
         lane = self._lane(variant.key)
-        if lane.requests >= self._max_requests_per_version:
+        is_champion = variant.name == "champion"
+        if lane.requests >= (self._max_requests_per_champion if is_champion else self._max_requests_per_version):
             raise Overloaded(f"{lane.requests} requests wait for this version already; try again shortly")
         lane.requests += 1
         try:
@@ -178,7 +194,7 @@ class Router:
         finally:
             lane.requests -= 1
 
-    async def settle(self, variant: Variant) -> tuple[Variant, Manifest]:
+    async def settle(self, variant: Variant, deadline: float) -> tuple[Variant, Manifest]:
         """Who answers, and what it is: the champion in place of a challenger that does not even say what it is.
 
         Raises a TiltyardError.
@@ -188,9 +204,9 @@ class Router:
             return variant, lane.known
         if variant.name != "challenger" or variant.by_number:
             return variant, await lane.manifest()
-        policy = self._policy.models[variant.model]
+        policy = self._find(variant.model)[1]
         try:
-            async with asyncio.timeout(policy.fallback.after_s):
+            async with asyncio.timeout(patience_s(policy.fallback, deadline)):
                 return variant, await lane.manifest()
         except (TimeoutError, TiltyardError) as error:
             failure = error if isinstance(error, TiltyardError) else DeadlineExceeded("it did not say what it is")
@@ -219,9 +235,11 @@ class Router:
         return answered(served[0].outcome)
 
     async def _answer(self, variant: Variant, question: Question, deadline: float, request_id: str) -> list[Served]:
-        policy = self._policy.models.get(variant.model)
-        if policy is None or variant.version not in policy.versions:
-            raise VersionNotFound(f"{variant.model} version {variant.version} was just undeployed; try again")
+        policy = self._find(variant.model)[1]
+        if variant.version not in policy.versions:  # it was retired while the request was being read
+            if variant.by_number:
+                raise VersionNotFound(f"{variant.model} version {variant.version} was just retired")
+            variant = Variant(variant.model, policy.champion, "champion")
         served = await self.contest.answer(Asked(policy, variant, question, deadline, request_id))
         self._note_answer(*{each.variant.key for each in served if isinstance(each.outcome, Answer)})
         return served
@@ -286,6 +304,17 @@ class Router:
     def _note_answer(self, *who: object) -> None:
         for each in who:
             self._answered_at[each] = time.monotonic()
+
+
+def _still_allowed(
+    before: RoutingPolicy, after: RoutingPolicy, model: str, shares: Mapping[int, float]
+) -> dict[int, float]:
+    """The shares of those that play the part that they were allowed them for."""
+    old, new = before.models.get(model), after.models.get(model)
+    if old is None or new is None:
+        return {}
+    live = set(old.versions) & set(new.versions)
+    return {v: share for v, share in shares.items() if v in live and old.variant(v) == new.variant(v)}
 
 
 def _listed(names: Iterable[object]) -> str:

@@ -1,8 +1,9 @@
 """What a Router has seen of each variant, for the referee: sums, examples, and answers that feedback may come for."""
 
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from deployments.agreement import Agreement, Said
 from deployments.question import Key
@@ -12,6 +13,13 @@ from models.variant_statistics import VariantStatistics, bucket
 
 EXAMPLES = 20
 """Disagreements that are kept of each version, the newest."""
+
+MAX_KINDS = 1000
+"""Classes, or pairs of them, that are counted each; the rest are together."""
+
+OTHERS = "others"
+
+T = TypeVar("T")
 
 MAX_UNREPORTED = 20_000
 """Answers that are kept for the referee while it is away; older ones get no feedback."""
@@ -40,11 +48,12 @@ class Prediction:
 class RouterReport:
     """All that one Router has to tell the referee. `statistics` count from the Router's start.
 
-    `trips` tells how often in a row a version's breaker opened. `policy` is what the Router was told
-    at `configured` (time.time()).
+    It began at `started` and was told the `policy` at `configured` (both time.time()). `trips` tells how often in a row
+    a version's breaker opened.
     """
 
     router: str
+    started: float
     configured: float
     policy: RoutingPolicy
     statistics: Mapping[Key, VariantStatistics]
@@ -79,31 +88,35 @@ class Scores:
         """No good answer came."""
         self._of(key).statistics.failures[error.code] += 1
 
-    def note_said(self, key: Key, request_id: str | None, rows: Iterable[Said]) -> None:
-        """What the rows of an answer say. With a request id, of one row, feedback may come for it."""
+    def note_said(self, key: Key, request_id: str, rows: Sequence[Said]) -> None:
+        """What the rows of an answer say. Feedback may come for a request of one row."""
         statistics = self._of(key).statistics
-        for row in rows:
-            if row.label is None or row.confidence is None:
-                continue
-            statistics.classes[row.label] += 1
-            statistics.confident += 1
-            statistics.confidence += row.confidence
-            statistics.confidence_squares += row.confidence**2
-            if request_id is not None:
-                self._predictions.append(Prediction(*key, request_id, row.label))
+        known = [(row.label, row.confidence) for row in rows if row.label is not None and row.confidence is not None]
+        if not known:
+            return
+        for label, _ in known:
+            _count(statistics.classes, label, OTHERS)
+        confidence = sum(each for _, each in known) / len(known)
+        statistics.confident += 1
+        statistics.confidence += confidence
+        statistics.confidence_squares += confidence**2
+        if len(rows) == 1:
+            self._predictions.append(Prediction(*key, request_id, known[0][0]))
 
-    def note_agreement(self, key: Key, request_id: str, rows: Iterable[Agreement]) -> None:
-        """The champion was asked too, or this version was beside the champion."""
+    def note_agreement(self, key: Key, request_id: str, rows: Sequence[Agreement]) -> None:
+        """The champion was asked too, or this version was beside the champion. One request, whatever its rows."""
+        if not rows:
+            return
         score = self._of(key)
         statistics = score.statistics
+        statistics.compared += 1
+        statistics.agreed += sum(row.agrees for row in rows) / len(rows)
+        statistics.differences += sum(row.mean_difference for row in rows) / len(rows)
         for row in rows:
-            statistics.compared += 1
-            statistics.agreed += row.agrees
-            statistics.differences += row.mean_difference
             statistics.max_difference = max(statistics.max_difference, row.max_difference)
             mine, its = row.champion.label or "", row.other.label or ""
             if row.champion.label is not None:
-                statistics.pairs[mine, its] += 1
+                _count(statistics.pairs, (mine, its), (OTHERS, OTHERS))
             if not row.agrees:
                 score.disagreements.append(Disagreement(request_id, mine, its))
 
@@ -138,6 +151,11 @@ class Scores:
         if key not in self._scores:
             self._scores[key] = Score()
         return self._scores[key]
+
+
+def _count(counter: Counter[T], key: T, otherwise: T) -> None:
+    """Count, under `otherwise` what is new where there are many already: a report goes out twice a second."""
+    counter[key if key in counter or len(counter) < MAX_KINDS else otherwise] += 1
 
 
 def total(statistics: Iterable[VariantStatistics]) -> VariantStatistics:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobs.serve_config import ServeConfig, replace_text
 from jobs.service import Service
-from models.errors import Conflict, DeployFailed, ServiceNotRunning, TiltyardError
+from models.errors import Busy, Conflict, DeployFailed, ServiceNotRunning, TiltyardError
 from models.locking import locked
 from models.policy import ModelPolicy, application_name
 from models.rollout import Event, History, standings
@@ -62,12 +62,12 @@ def _versions_of(config: ServeConfig, other: ServeConfig, model: str) -> tuple[i
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Keep other commands from changing the file meanwhile. Raises Conflict where one does already."""
+    """Keep other commands from changing the file meanwhile. Raises Busy where one does already."""
     with ExitStack() as held:
         try:
             held.enter_context(locked(path.resolve().parent, wait=False))
         except BlockingIOError:
-            raise Conflict(f"another command is changing {path.name}; try again when it is done") from None
+            raise Busy(f"another command is changing {path.name}; try again when it is done") from None
         yield
 
 

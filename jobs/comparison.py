@@ -36,7 +36,7 @@ class Statistics(_Read):
     confidence: float | None = None
     classes: dict[str, int] = {}
     compared: int = 0
-    agreed: int = 0
+    agreed: float = 0
     mean_difference: float | None = None
     max_difference: float | None = None
     pairs: tuple[tuple[str, str, int], ...] = ()

@@ -11,7 +11,7 @@ from jobs.policy_entry import Role
 from jobs.rollout import plan_challenge
 from jobs.serve_config import ServeConfig
 from jobs.watch import Watch
-from models.errors import TiltyardError
+from models.errors import Busy, TiltyardError
 
 PERIOD_S = 2.0
 TIMEOUT_S = 180.0
@@ -51,16 +51,20 @@ class Newcomers:
         for root, store in stores.items():
             watch = self._watches.setdefault(root, Watch(store))
             mine = {key for key in served if config.store(key[0]).root == root}
-            joined += [key for key in watch.newcomers(mine) if self._challenge(*key)]
+            joined += [key for key in watch.newcomers(mine) if self._challenge(watch, *key)]
         return joined
 
-    def _challenge(self, model: str, version: int) -> bool:
+    def _challenge(self, watch: Watch, model: str, version: int) -> bool:
         self._report(f"{model} version {version} is new in the store: it is loaded")
         author = Author("watch", "it appeared in the store")
         try:
             with alone(self._path):
                 change = plan_challenge(self._path, model, version, author, role=self._role, share=self._share)
                 carry_out(change, running_service(self._dashboard), TIMEOUT_S, lambda _: None)
+        except Busy as error:
+            self._report(f"{model} version {version} has to wait: {error.message}")
+            watch.again(model, version)
+            return False
         except TiltyardError as error:
             self._report(f"{model} version {version} does not join, and nothing has changed: {error.message}")
             return False

@@ -51,6 +51,11 @@ class Watch:
         self._candidates = {key: each for key, each in self._candidates.items() if key in found}
         return [key for key in found if self._is_ready(key)]
 
+    def again(self, model: str, version: int) -> None:
+        """Give a version once more: it was not its fault that it could not be tried."""
+        if (model, version) in self._candidates:
+            self._candidates[model, version].is_tried = False
+
     def _is_ready(self, key: tuple[str, int]) -> bool:
         now = time.monotonic()
         fingerprint = fingerprint_of(self._store.directory(*key))

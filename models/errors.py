@@ -15,6 +15,7 @@
     │   ├── ModelNotFound          404  model_not_found
     │   └── VersionNotFound        404  version_not_found
     ├── Conflict                   409  conflict
+    │   ├── Busy                   409  busy
     │   └── VersionExists          409  version_exists
     ├── Overloaded                 503  overloaded
     ├── ModelUnavailable           503  model_unavailable
@@ -139,6 +140,12 @@ class Conflict(TiltyardError):
 
     status = 409
     code = "conflict"
+
+
+class Busy(Conflict):
+    """Somebody else is changing the same thing; try again when they are done."""
+
+    code = "busy"
 
 
 class VersionExists(Conflict):

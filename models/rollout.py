@@ -1,5 +1,6 @@
 """Where a rollout stands, and how it came there: an append-only history per model, from which the state is read."""
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -65,7 +66,9 @@ class History:
             try:
                 size = os.fstat(descriptor).st_size
                 torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-                os.write(descriptor, (b"\n" if torn else b"") + text.encode())
+                data = (b"\n" if torn else b"") + text.encode()
+                if os.write(descriptor, data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -76,10 +79,10 @@ class History:
 
     def _read(self) -> Iterator[Event]:
         try:
-            lines = self.path.read_text().splitlines()
+            lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return
-        for line in lines:
+        for line in filter(None, lines):
             try:
                 yield Event.model_validate(json.loads(line))
             except (ValueError, ValidationError):

@@ -28,10 +28,10 @@ class VariantStatistics:
     `answered` counts good answers and `failures` the others by error code; a challenger's failures were answered by
     the champion. `latency` counts answers per bucket (DDSketch, Masson et al. 2019, arXiv:1908.10693). Confidence is
     the probability of the answered class, `classes` counts them. `compared` requests were also put to the champion;
-    `agreed` gave the same class (or, without classes, the same tensors), `differences` sums the mean absolute
-    difference of the outputs, `max_difference` is the largest single one, and `pairs` counts (champion's class,
-    this one's). `dropped` copies found no room. `labelled` answers got feedback, `correct` of them were right;
-    `champion_correct` of those that both answered, `both_labelled`, were right in the champion and
+    `agreed` gave the same class (or, without classes, the same tensors; of many rows their share), `differences` sums
+    the mean absolute difference of the outputs, `max_difference` is the largest single one, and `pairs` counts
+    (champion's class, this one's). `dropped` copies found no room. `labelled` answers got feedback, `correct` of them
+    were right; `champion_correct` of those that both answered, `both_labelled`, were right in the champion and
     `both_correct` in this version, `both_right` in both (without it the referee assumes the least favourable).
     """
 
@@ -43,7 +43,7 @@ class VariantStatistics:
     confidence_squares: float = 0.0
     classes: Counter[str] = field(default_factory=Counter)
     compared: int = 0
-    agreed: int = 0
+    agreed: float = 0
     differences: float = 0.0
     max_difference: float = 0.0
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)

@@ -20,6 +20,8 @@ routes = APIRouter(tags=["operations"], prefix="/operations")
 Version = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+
 
 class Command(BaseModel):
     """What every command takes; `because` goes into the history."""
@@ -27,7 +29,7 @@ class Command(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dry_run: bool = False
-    because: str = Field("", max_length=500)
+    because: str = Field("", max_length=500, pattern=PRINTABLE)
 
     def arguments(self) -> list[str]:
         """As they are typed after the model's name."""

@@ -1,6 +1,5 @@
 """Images in, classes out."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter
@@ -110,20 +109,10 @@ async def predict(request: Request) -> Response:
         with router.place(variant):
             images, is_single = await read_images(request, router.settings.max_images_per_request)
             readable = [image for image in images if isinstance(image, bytes)]
-            variant, _ = await router.settle(variant)
+            variant, _ = await router.settle(variant, deadline)
             answers = iter(await router.predict_images(variant, readable, deadline, request_id(request.scope)))
     served = [next(answers) if isinstance(image, bytes) else Served(variant, image) for image in images]
-    replies = [Reply(each, (await router.settle(each.variant))[1], _common(each.variant, request)) for each in served]
-    return _one(replies[0]) if is_single else _many(replies)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came of one image, what answered it, and the fields that every prediction has."""
-
-    served: Served
-    manifest: Manifest
-    common: dict[str, Any]
+    return _one(served[0], request) if is_single else _many(served, request)
 
 
 async def read_images(request: Request, max_images: int) -> tuple[list[bytes | TiltyardError], bool]:
@@ -182,22 +171,27 @@ def _common(variant: Variant, request: Request) -> dict[str, Any]:
     }
 
 
-def _one(reply: Reply) -> Response:
-    answer = answered(reply.served.outcome)
-    return json_response({**prediction(answer, reply.manifest), **reply.common}, answer.timing)
+def _one(served: Served, request: Request) -> Response:
+    answer = answered(served.outcome)
+    return json_response(_prediction(served, answer, request), answer.timing)
 
 
-def _many(replies: list[Reply]) -> Response:
+def _many(all_served: list[Served], request: Request) -> Response:
     items = []
     timing = None
-    for reply in replies:
+    for served in all_served:
         try:
-            answer = answered(reply.served.outcome)
-            items.append({**prediction(answer, reply.manifest), **reply.common})
+            answer = answered(served.outcome)
+            items.append(_prediction(served, answer, request))
             timing = answer.timing
         except TiltyardError as error:
             items.append({"error": error_body(error)})
     return json_response({"predictions": items}, timing)
+
+
+def _prediction(served: Served, answer: Answer, request: Request) -> dict[str, Any]:
+    assert served.manifest is not None  # who answered has said what it is
+    return {**prediction(answer, served.manifest), **_common(served.variant, request)}
 
 
 def prediction(answer: Answer, manifest: Manifest) -> dict[str, Any]:

@@ -82,7 +82,7 @@ async def predict(request: Request) -> Response:
         version = version_of(request.path_params.get("version"))
         variant = choose(router, request, version, request.path_params.get("label"))
         with router.place(variant):
-            variant, manifest = await router.settle(variant)
+            variant, manifest = await router.settle(variant, deadline)
             limit = router.settings.max_instances_per_request
             inputs = await read_body(request, lambda body: read_tensors(body, manifest.signature, limit))
             answer = await router.predict(variant, inputs, deadline, request_id(request.scope))

@@ -3,15 +3,17 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import pytest
 
 from deployments.messages import Answer, Capacity, Description, Reply, Requests, TensorRequest, Timing
+from deployments.question import Rows
 from deployments.router import Router
 from deployments.settings import GatewaySettings
-from models.errors import InvalidTensor, ModelFailed, ModelUnavailable, Overloaded
+from models.errors import InvalidTensor, ModelFailed, ModelUnavailable, Overloaded, VersionNotFound
 from models.manifest import Artifact, Manifest
 from models.policy import RoutingPolicy
 from models.signature import Signature, Tensors, TensorSpec
@@ -81,11 +83,12 @@ class Versions:
         self.asked: Counter[int] = Counter()
         self.in_background: Counter[int] = Counter()
         self.silent: set[int] = set()
+        self.manifests = {version: manifest(version) for version in (1, 2, 3)}
 
     async def describe(self, model: str, version: int) -> Description:
         if version in self.silent:
             raise ModelUnavailable(f"{model} version {version} is not running")
-        return Description(manifest(version), CAPACITY)
+        return Description(self.manifests[version], CAPACITY)
 
     async def predict(self, model: str, version: int, requests: Requests) -> Reply:
         outcomes: list[Any] = []
@@ -106,7 +109,7 @@ def router_of(versions: Versions, shares: dict[int, float] | None = None, **poli
 
 
 async def ask(router: Router, version: int | None = None, inputs: Tensors = ROW) -> Answer:
-    variant, _ = await router.settle(router.choose("digits", version))
+    variant, _ = await router.settle(router.choose("digits", version), soon())
     return await router.predict(variant, inputs, soon(), "some-request")
 
 
@@ -133,8 +136,8 @@ def test_the_champion_answers_for_a_challenger_that_fails(behaviour: Behaviour, 
             answer = await ask(router)
             np.testing.assert_array_equal(answer.outputs["x"], ROW["x"])
         assert seen(router, 2).failures == {code: 3}
-        assert seen(router, 1).answered == 3
         assert seen(router, 2).answered == 0
+        assert seen(router, 1).requests == 0  # they were not drawn for it
 
     asyncio.run(run())
 
@@ -260,5 +263,87 @@ def test_a_full_challenger_passes_its_requests_to_the_champion() -> None:
         router._lane(("digits", 2)).requests = 10_000
         assert router.choose("digits").version == 1
         assert seen(router, 2).failures == {"overloaded": 1}
+
+    asyncio.run(run())
+
+
+async def say_too_many_classes(inputs: Tensors) -> Tensors:
+    return {"x": np.repeat(inputs["x"], 2, axis=1)}
+
+
+def test_an_answer_in_other_classes_than_the_champions_is_none() -> None:
+    async def run() -> None:
+        versions = Versions(v1=echo, v2=say_too_many_classes)
+        loose = X.model_copy(update={"shape": (None, None)})
+        versions.manifests[2] = manifest(2).model_copy(
+            update={"signature": Signature(inputs=(X,), outputs=(loose,)), "labels": None}
+        )
+        router = router_of(versions, challengers={2: 1.0})
+        await ask(router, 1)
+        answer = await ask(router)
+        assert answer.outputs["x"].shape == (1, 2)
+        assert seen(router, 2).failures == {"model_failed": 1}
+
+    asyncio.run(run())
+
+
+def test_a_request_counts_once_however_many_rows_it_has() -> None:
+    async def run() -> None:
+        versions = Versions(v1=echo, v2=contradict)
+        router = router_of(versions, challengers={2: 1.0}, guard={"compare": 1.0})
+        await ask(router, inputs={"x": floats([[0.9, 0.1]] * 6)})
+        await until(lambda: seen(router, 2).compared == 1)
+        statistics = seen(router, 2)
+        assert (statistics.answered, statistics.confident, statistics.agreed) == (1, 1, 0)
+        assert statistics.classes == {"one": 6}
+        versions.behaviours[2] = refuse
+        await ask(router, inputs={"x": floats([[0.9, 0.1]] * 6)})
+        assert seen(router, 2).failed == 1
+        assert router.contest.breaker(("digits", 2)).trips == 0
+
+    asyncio.run(run())
+
+
+def test_whoever_was_drawn_for_a_version_that_is_retired_gets_the_champion() -> None:
+    async def run() -> None:
+        router = router_of(Versions(v1=echo, v2=echo), challengers={2: 1.0})
+        drawn, named = router.choose("digits"), router.choose("digits", 2)
+        assert drawn.version == named.version == 2
+        router.reconfigure(RoutingPolicy.model_validate({"models": {"digits": {"champion": 1}}}))
+        served = await router._answer(drawn, Rows(ROW), soon(), "")
+        assert served[0].variant.version == 1
+        with pytest.raises(VersionNotFound):
+            await router.predict(named, ROW, soon())
+
+    asyncio.run(run())
+
+
+def test_a_shadow_that_becomes_a_challenger_waits_for_the_referee() -> None:
+    router = router_of(Versions(v1=echo, v2=echo), shadows={2: 1.0})
+    entry = {"champion": 1, "challengers": {2: 0.5}}
+    router.reconfigure(RoutingPolicy.model_validate({"models": {"digits": entry}}))
+    assert {router.choose("digits").version for _ in range(200)} == {1}
+    router.obey({"digits": {2: 0.5}}, configured=0.0)  # said of the policy before
+    assert {router.choose("digits").version for _ in range(200)} == {1}
+    router.obey({"digits": {2: 0.5}})
+    assert {router.choose("digits").version for _ in range(200)} == {1, 2}
+
+
+def test_a_shadow_takes_no_places_from_the_champion() -> None:
+    router = router_of(Versions(v1=echo, v2=echo), shadows={2: 1.0})
+    with ExitStack() as held:
+        for _ in range(router.settings.max_concurrent_requests):
+            held.enter_context(router.place(router.choose("digits")))
+
+
+def test_a_report_outlives_the_end_of_a_model() -> None:
+    async def run() -> None:
+        router = router_of(Versions(v1=echo, v2=refuse), challengers={2: 1.0})
+        for _ in range(3):
+            await ask(router)
+        router._declared = RoutingPolicy.model_validate({"models": {"other": {"champion": 1}}})
+        report = router.report()
+        assert report is not None
+        assert report.breakers == {}
 
     asyncio.run(run())

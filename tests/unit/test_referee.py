@@ -40,7 +40,7 @@ class Table:
 
     def report(self, router: str = "one", configured: float = 1.0, **versions: VariantStatistics) -> dict[int, float]:
         statistics = {("digits", int(name[1:])): sums for name, sums in versions.items()}
-        report = RouterReport(router, configured, self.policy, statistics, {}, {}, {}, ())
+        report = RouterReport(router, 0.0, configured, self.policy, statistics, {}, {}, {}, ())
         return dict(self.referee.report(report).shares["digits"])
 
     def actions(self) -> list[str]:
@@ -98,7 +98,7 @@ def test_what_nobody_recorded_is_judged_a_little_later(tmp_path: Path, monkeypat
 def test_a_breaker_that_is_still_open_says_nothing_of_a_new_start(tmp_path: Path) -> None:
     table = Table(tmp_path)
     key = ("digits", 2)
-    report = RouterReport("one", 1.0, table.policy, {key: good(0, failed=9)}, {}, {key: "open"}, {key: 3}, ())
+    report = RouterReport("one", 0.0, 1.0, table.policy, {key: good(0, failed=9)}, {}, {key: "open"}, {key: 3}, ())
     table.referee.report(report)
     for _ in range(3):
         table.referee.judge()
@@ -149,16 +149,63 @@ def test_a_breaker_that_stays_open_stops_the_challenger(
     table.referee.judge()
     key = ("digits", 2)
     statistics = {key: good(answered, failed=5)}
-    table.referee.report(RouterReport("one", 1.0, table.policy, statistics, {}, {key: "open"}, {key: trips}, ()))
+    table.referee.report(RouterReport("one", 0.0, 1.0, table.policy, statistics, {}, {key: "open"}, {key: trips}, ()))
     table.referee.judge()
     assert table.actions() == actions
     assert table.referee.rollout("digits")["variants"][1]["breaker"] == "open"
 
 
+def test_a_router_that_was_silent_is_not_counted_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.reports.SILENT_S", 0.0)
+    table = Table(tmp_path)
+    for _ in range(3):
+        table.report("one", v2=good(10))
+        table.referee.judge()
+    assert table.referee.rollout("digits")["variants"][1]["statistics"]["answered"] == 10
+
+
+def test_what_an_older_router_saw_before_a_trial_is_no_evidence(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    table.report("one", v1=good(1000), v2=good(10))
+    table.referee.judge()
+    table.report("two", v1=good(1000), v2=good(0, failed=500))  # it was there before, and is heard of only now
+    table.referee.judge()
+    assert table.actions() == []
+    table.report("two", v1=good(2000), v2=good(0, failed=600))
+    table.referee.judge()
+    assert table.actions() == ["rollback 0"]
+
+
+def test_a_version_that_was_retired_begins_anew(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    table.report(v1=good(1000), v2=good(500))
+    table.referee.judge()
+    table.report(v1=good(1100), v2=good(3))
+    table.referee.judge()
+    checks = table.referee.rollout("digits")["variants"][1]["verdict"]["checks"]
+    assert all(check["challenger"] is None or check["challenger"] >= 0 for check in checks)
+    assert table.actions() == []
+
+
+def test_a_stop_counts_though_the_disk_is_full(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    table.report()
+    table.referee.judge()
+    table.history.path.unlink()
+    table.history.path.mkdir()  # nothing can be written there
+    table.report(v1=good(2000), v2=good(0, failed=200))
+    for _ in range(3):
+        table.referee.judge()
+        assert table.report(v1=good(2000), v2=good(0, failed=200)) == {2: 0.0}
+    table.history.path.rmdir()
+    table.referee.judge()
+    assert table.actions() == ["rollback 0"]
+
+
 def test_feedback_is_joined_to_what_routers_reported(tmp_path: Path) -> None:
     table = Table(tmp_path)
     predictions = (Prediction("digits", 2, "a", "7"),)
-    table.referee.report(RouterReport("one", 1.0, table.policy, {}, {}, {}, {}, predictions))
+    table.referee.report(RouterReport("one", 0.0, 1.0, table.policy, {}, {}, {}, {}, predictions))
     assert table.referee.feedback([("a", "7")]) == ["counted"]
     statistics = table.referee.rollout("digits")["variants"][1]["statistics"]
     assert (statistics["labelled"], statistics["correct"]) == (1, 1)

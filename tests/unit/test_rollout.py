@@ -121,3 +121,12 @@ def test_only_the_policy_s_versions_stand() -> None:
 def test_next_share(ramp: Ramp | None, weight: float, share: float, following: float | None) -> None:
     assert next_share(policy(ramp, weight), 2, share) == following
     assert next_share(policy(ramp, weight), 3, 0.2) is None
+
+
+def test_what_is_written_is_read_whatever_it_says(tmp_path: Path) -> None:
+    history = History(Store(tmp_path), "digits")
+    history.append(Event(model="digits", version=2, action="rollback", by="ann", because="a\u2028b\x85c\u2029d"))
+    with history.path.open("ab") as file:
+        file.write('{"because": "é'.encode()[:-1])  # torn within a letter
+    history.append(Event(model="digits", version=2, action="challenge", by="ann"))
+    assert [event.action for event in history.events()] == ["rollback", "challenge"]
