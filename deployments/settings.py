@@ -18,7 +18,8 @@ class GatewaySettings(BaseModel):
     deadline of a request, reading its body included. `preprocessor_threads` decode images inside one Preprocessor.
     `max_copies` requests at a time are on their way to one version that only watches, from one Router; more are dropped
     and counted. `store` is where the referee keeps each model's history. `operator_key_sha256` is the SHA-256, in
-    hex, of the key that /operations asks for; without it there are no operations over HTTP.
+    hex, of the key that /operations asks for; without it there are no operations over HTTP. They edit `serve_config`, a
+    path on the Router's machine (relative to the project's root), and apply it through the Ray `dashboard`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +34,8 @@ class GatewaySettings(BaseModel):
     max_copies: Annotated[int, Field(ge=0)] = 2
     store: str = "models/store"
     operator_key_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    serve_config: str = "serve_config.yaml"
+    dashboard: Annotated[str, Field(pattern="^https?://")] = "http://127.0.0.1:8265"
 
 
 class VersionSettings(BaseModel):

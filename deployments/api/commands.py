@@ -14,6 +14,7 @@ from deployments.api.responses import FAILURES, json_response
 from deployments.command import run_command
 from deployments.router import Router
 from models.errors import NotFound, Unauthorized
+from models.store import resolve_root
 
 routes = APIRouter(tags=["operations"], prefix="/operations")
 
@@ -109,9 +110,9 @@ async def operate(request: Request, name: str, command: str) -> Response:
         raise NotFound(f"no command {command!r}; there are: {', '.join(COMMANDS)}")
     router.sticky(name)  # raises ModelNotFound, and keeps anything else from being taken for an option
     asked = validated(COMMANDS[command], await read_body(request, parse_json))
-    return json_response(
-        await run_command([command, name, *asked.arguments(), *asked.options(), "--json", f"--by={operator}"])
-    )
+    where = [f"--file={resolve_root(router.settings.serve_config)}", f"--address={router.settings.dashboard}"]
+    given = [command, name, *asked.arguments(), *asked.options(), *where, "--json", f"--by={operator}"]
+    return json_response(await run_command(given))
 
 
 def authorized(request: Request, key_sha256: str | None) -> str:

@@ -1,5 +1,6 @@
 """One real service for all cluster tests: `serve run` on a copy of serve_config.yaml, on ports of its own."""
 
+import hashlib
 import os
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from models.store import Store
 
 ROOT = Path(__file__).parents[2]
 MARK = "TILTYARD_TEST_RUN"
+OPERATOR_KEY = "the key of the tests"
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,9 @@ def running(digits_store: Store, tmp_path_factory: pytest.TempPathFactory) -> It
     config = tmp_path_factory.mktemp("service") / "serve_config.yaml"
     edited = ServeConfig.read(ROOT / "serve_config.yaml")
     edited.data["http_options"]["port"] = http
+    gateway = edited.data["applications"][0]["args"]
+    gateway["operator_key_sha256"] = hashlib.sha256(OPERATOR_KEY.encode()).hexdigest()
+    gateway["serve_config"] = str(config)
     for application in edited.data["applications"]:
         if "store" in application["args"]:
             application["args"]["store"] = str(digits_store.root)

@@ -1,0 +1,89 @@
+"""A bad challenger on live traffic: nobody notices but the referee."""
+
+import json
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jobs import digits
+from jobs.service import get_json
+from loadtests.spoiled_models import is_as_good, marked, publish_spoilt, says_nan
+from loadtests.traffic import traffic
+from tests.cluster.conftest import OPERATOR_KEY, Running
+
+
+@pytest.fixture(scope="module")
+def picture() -> bytes:
+    """A digit that wakes a spoilt model up."""
+    return marked(digits.load().held_out.files[0])
+
+
+def rollout(running: Running) -> dict[int, dict[str, Any]]:
+    """What the referee says, by version; nothing while it is away."""
+    status, body = get_json(f"{running.address}/models/digits/rollout")
+    return {each["version"]: each for each in body["variants"]} if status == 200 else {}
+
+
+def wait_until(is_so: Callable[[], Any], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.3)
+
+
+@pytest.mark.timeout(300)
+def test_a_bad_challenger_is_stopped_and_no_client_notices(running: Running, picture: bytes) -> None:
+    origin = running.store.manifest("digits", 2)
+    assert origin is not None
+    version = publish_spoilt(running.store, origin, says_nan)
+    try:
+        with traffic(f"{running.address}/predict", picture, clients=2) as result:
+            done = running.tiltyard("challenge", "digits", str(version), "--weight", "0.5")
+            assert done.returncode == 0, done.stderr
+            wait_until(lambda: rollout(running).get(version, {}).get("stopped_because"), 60)
+            before = len(result.statuses)
+            referee = running.replicas("gateway", "Referee")
+            os.kill(next(iter(referee.values())), signal.SIGKILL)
+            wait_until(lambda: running.replicas("gateway", "Referee").keys().isdisjoint(referee), 60)
+            wait_until(lambda: rollout(running).get(version, {}).get("stopped_because"), 60)
+            assert len(result.statuses) > before
+        assert set(result.statuses) == {200}
+        assert rollout(running)[version]["share"] == 0
+        told = json.loads(running.tiltyard("history", "digits", "--json").stdout)["events"]
+        stop = next(event for event in told if (event["version"], event["action"]) == (version, "rollback"))
+        assert stop["by"] == "referee"
+        assert stop["evidence"]["checks"]
+    finally:
+        assert running.tiltyard("retire", "digits", str(version)).returncode == 0
+
+
+def operate(running: Running, command: str, **body: Any) -> dict[str, Any]:
+    request = urllib.request.Request(
+        f"{running.address}/operations/digits/{command}",
+        json.dumps(body).encode(),
+        {"authorization": f"Bearer {OPERATOR_KEY}", "content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=120) as response:
+        answer: dict[str, Any] = json.load(response)
+    return answer
+
+
+@pytest.mark.timeout(300)
+def test_operators_work_over_http_too(running: Running) -> None:
+    if not running.dashboard.endswith(":8265"):
+        pytest.fail("another Ray runs on this machine and has the dashboard's usual port; stop it first")
+    origin = running.store.manifest("digits", 2)
+    assert origin is not None
+    version = publish_spoilt(running.store, origin, is_as_good)
+    written = running.config.read_text()
+    assert f"{version}: 0.5" in operate(running, "challenge", version=version, weight=0.5, dry_run=True)["diff"]
+    assert running.config.read_text() == written
+    assert operate(running, "challenge", version=version, shadow=True, sample=1.0)["applied"]
+    assert rollout(running)[version]["variant"] == "shadow"
+    assert operate(running, "retire", version=version)["applied"]
+    assert version not in {each["version"] for each in get_json(f"{running.address}/models/digits")[1]["versions"]}
