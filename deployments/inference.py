@@ -43,8 +43,9 @@ class Call:
 
 def _yield_to_others() -> None:
     """Give this thread, and no other of the process, what the rest of the machine leaves."""
-    with suppress(OSError, AttributeError):  # only Linux has a niceness per thread
+    with suppress(OSError, AttributeError):  # only Linux schedules threads one by one
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # whoever else wakes up goes first
 
 
 class Inference:

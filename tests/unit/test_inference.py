@@ -233,10 +233,12 @@ def test_allowed_sizes_must_rise_to_the_maximum(sizes: list[int]) -> None:
 
 def test_what_nobody_waits_for_is_computed_with_what_the_others_leave() -> None:
     niceness: list[int] = []
+    policies: list[int] = []
 
     class Observed(Doubler):
         def run(self, inputs: Tensors) -> Tensors:
             niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            policies.append(os.sched_getscheduler(0))
             return super().run(inputs)
 
     async def scenario() -> None:
@@ -249,3 +251,4 @@ def test_what_nobody_waits_for_is_computed_with_what_the_others_leave() -> None:
     run(scenario())
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert niceness == [19, own, own]
+    assert policies == [os.SCHED_IDLE, os.SCHED_OTHER, os.SCHED_OTHER]
