@@ -89,6 +89,7 @@ def main() -> None:
         origin = made.store.manifest(MODEL, 2)
         assert origin is not None
         version = publish_spoilt(made.store, origin, is_as_good)
+        made.stream.gives_feedback = False  # clients would wait for the referee
         with made.stream.flowing():
             challenge(made, version, WEIGHT)
             victims: list[tuple[str, Callable[[], int]]] = [

@@ -20,6 +20,7 @@
     ├── Overloaded                 503  overloaded
     ├── ModelUnavailable           503  model_unavailable
     │   └── ReplicaDied            503  model_unavailable
+    ├── RefereeUnavailable         503  referee_unavailable
     ├── DeadlineExceeded           504  deadline_exceeded
     ├── ModelFailed                500  model_failed
     ├── InvalidVersion             500  invalid_version
@@ -172,6 +173,14 @@ class ModelUnavailable(TiltyardError):
 
 class ReplicaDied(ModelUnavailable):
     """Every replica that took the request died with it."""
+
+
+class RefereeUnavailable(TiltyardError):
+    """The referee does not answer now; predictions go on without it."""
+
+    status = 503
+    code = "referee_unavailable"
+    retry_after_s: ClassVar[int] = 2
 
 
 class DeadlineExceeded(TiltyardError):

@@ -1,6 +1,9 @@
 """How variants fare against each other, and what their answers should have been."""
 
+import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,10 +13,12 @@ from starlette.responses import Response
 from deployments.api.body import parse_json, read_body, validated
 from deployments.api.responses import FAILURES, json_response
 from deployments.referee import RefereeHandle
+from models.errors import RefereeUnavailable
 
 routes = APIRouter(tags=["rollouts"])
 
 MAX_LABELS = 10_000
+TIMEOUT_S = 5.0
 
 
 class Label(BaseModel):
@@ -49,7 +54,8 @@ class Counted(BaseModel):
 @routes.get("/models/{name}/rollout", summary="How do the variants of a model fare?", responses={**FAILURES})
 async def rollout(request: Request, name: str) -> Response:
     """Tell every variant's share, statistics and verdict, and the last decisions."""
-    return json_response(await _referee(request).rollout(name))
+    async with _within_reason():
+        return json_response(await _referee(request).rollout(name))
 
 
 @routes.post(
@@ -72,8 +78,19 @@ async def feedback(request: Request) -> Response:
     """Count true classes against the answers of each version."""
     body = await read_body(request, parse_json)
     labels = validated(Labels, body).feedback if "feedback" in body else [validated(Label, body)]
-    noted = await _referee(request).feedback([(each.request_id, each.label) for each in labels])
+    async with _within_reason():
+        noted = await _referee(request).feedback([(each.request_id, each.label) for each in labels])
     return json_response({**Counted().model_dump(), **Counter(noted)})
+
+
+@asynccontextmanager
+async def _within_reason() -> AsyncIterator[None]:
+    """Wait for the referee, but not for one that is being restarted. Raises RefereeUnavailable."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            yield
+    except TimeoutError:
+        raise RefereeUnavailable(f"the referee did not answer within {TIMEOUT_S:g} s; try again shortly") from None
 
 
 def _referee(request: Request) -> RefereeHandle:

@@ -1,14 +1,18 @@
+import asyncio
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from deployments.api import create_api
+from deployments.feedback import Noted
 from deployments.preprocessor import Preprocessor
 from deployments.router import Router
 from deployments.settings import GatewaySettings
 from models.policy import RoutingPolicy
+from models.store import Store
 from tests.http.answers import assert_error
 from tests.http.conftest import LocalModelServers, LocalReferee
 
@@ -142,3 +146,16 @@ def test_operations_that_make_no_sense_run_nothing(
     client = operations(model_servers, referee, KEY)
     answer = client.post(f"/operations/{path}", json=body, headers={"authorization": f"Bearer {KEY}"})
     assert_error(answer, status, code)
+
+
+def test_a_referee_that_is_away_is_not_waited_for(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Away(LocalReferee):
+        async def feedback(self, labels: Sequence[tuple[str, str]]) -> list[Noted]:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+    monkeypatch.setattr("deployments.api.rollouts.TIMEOUT_S", 0.05)
+    client = TestClient(create_api(router, Away(Store("unused"))), raise_server_exceptions=False)
+    answer = client.post("/feedback", json={"request_id": "a", "label": "light"})
+    assert_error(answer, 503, "referee_unavailable")
+    assert answer.headers["retry-after"] == "2"
