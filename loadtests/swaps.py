@@ -11,11 +11,16 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
 from jobs.change import Change, carry_out
 from jobs.rollout import plan_challenge, plan_promote, plan_retire, plan_weights
+from jobs.service import Service
 from loadtests.bad_challengers import AUTHOR, CHAMPION, CHANGE_TIMEOUT_S, MODEL, Bench, bench
 from loadtests.digit_stream import Reply, Stream
 from loadtests.open_loop import percentile
@@ -69,21 +74,36 @@ def span(made: Bench, name: str, changes: int, change: Callable[[int], None], pa
     return Span(name, changes, time.monotonic() - began, made.stream.replies[before:])
 
 
-def carried(made: Bench, change: Change) -> None:
-    """Do as the command does."""
-    carry_out(change, made.service, CHANGE_TIMEOUT_S, lambda _: None)
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Makes changes as the commands do, in a process of its own: editing YAML would hold up whoever sends requests."""
+
+    path: Path
+    dashboard: str
+    process: ProcessPoolExecutor
+
+    def do(self, plan: Callable[..., Change], *arguments: Any, **options: Any) -> None:
+        """Carry a plan out, and wait until it is true."""
+        self.process.submit(_carried_out, self.dashboard, plan, self.path, MODEL, arguments, options).result()
+
+    def weigh(self, version: int, share: float) -> None:
+        """Set a weight."""
+        self.do(plan_weights, {version: share}, AUTHOR)
 
 
-def weigh(made: Bench, version: int, shares: Sequence[float]) -> Callable[[int], None]:
-    """Set the next weight."""
+def _carried_out(
+    dashboard: str,
+    plan: Callable[..., Change],
+    path: Path,
+    model: str,
+    arguments: Sequence[Any],
+    options: Mapping[str, Any],
+) -> None:
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    carry_out(plan(path, model, *arguments, **options), Service(dashboard), CHANGE_TIMEOUT_S, lambda _: None)
 
-    def change(number: int) -> None:
-        carried(made, plan_weights(made.path, MODEL, {version: shares[number]}, AUTHOR))
 
-    return change
-
-
-def swap(made: Bench) -> Callable[[int], None]:
+def swap(made: Bench, operator: Operator) -> Callable[[int], None]:
     """Challenge, promote, retire the former champion: two versions take turns."""
     origin = made.store.manifest(MODEL, CHAMPION)
     assert origin is not None
@@ -92,9 +112,9 @@ def swap(made: Bench) -> Callable[[int], None]:
     def change(number: int) -> None:
         nonlocal champion
         version = publish_spoilt(made.store, origin, is_as_good)
-        carried(made, plan_challenge(made.path, MODEL, version, AUTHOR, share=0.2))
-        carried(made, plan_promote(made.path, MODEL, version, AUTHOR))
-        carried(made, plan_retire(made.path, MODEL, champion, AUTHOR))
+        operator.do(plan_challenge, version, AUTHOR, share=0.2)
+        operator.do(plan_promote, version, AUTHOR)
+        operator.do(plan_retire, champion, AUTHOR)
         champion = version
 
     return change
@@ -133,22 +153,23 @@ def main() -> None:
         made = replace(made, stream=stream)
         origin = made.store.manifest(MODEL, CHAMPION)
         assert origin is not None
-        with stream.flowing():
+        with stream.flowing(), ProcessPoolExecutor(1, get_context("spawn")) as process:
+            operator = Operator(made.path, made.serving.dashboard, process)
             version = publish_spoilt(made.store, origin, is_as_good)
-            carried(made, plan_challenge(made.path, MODEL, version, AUTHOR, share=0.1))
+            operator.do(plan_challenge, version, AUTHOR, share=0.1)
             time.sleep(10)
             shares = [random.choice((0.05, 0.1, 0.2, 0.3, 0.5)) for _ in range(options.weights)]
             spans = [span(made, "no changes", 1, lambda _: time.sleep(options.quiet))]
-            spans.append(span(made, "weights", options.weights, weigh(made, version, shares)))
+            spans.append(span(made, "weights", options.weights, lambda number: operator.weigh(version, shares[number])))
             realisations = []
             for share in (0.1, 0.2, 0.5):
-                carried(made, plan_weights(made.path, MODEL, {version: share}, AUTHOR))
+                operator.weigh(version, share)
                 realisations.append(realised(made, version, share, 3 * USERS / rate))
-            moved = moves(made, version)
-            carried(made, plan_retire(made.path, MODEL, version, AUTHOR))
+            moved = moves(made, version, operator)
+            operator.do(plan_retire, version, AUTHOR)
             time.sleep(5)
             spans.append(span(made, "no changes", 1, lambda _: time.sleep(options.quiet)))
-            spans.append(span(made, "swaps", options.swaps, swap(made)))
+            spans.append(span(made, "swaps", options.swaps, swap(made, operator)))
     print(f"\n{options.load:g} of a capacity of {most:.0f} requests/s: {rate:.0f}/s\n")
     print(
         "| span | changes | s | requests | failed | p50 ms | p99 ms | slowest ms |\n|---|---|---|---|---|---|---|---|"
@@ -164,11 +185,11 @@ def main() -> None:
         raise SystemExit(1)
 
 
-def moves(made: Bench, version: int) -> str:
+def moves(made: Bench, version: int, operator: Operator) -> str:
     """Who changes when a share grows from 0.1 to 0.2."""
     variants = []
     for share in (0.1, 0.2):
-        carried(made, plan_weights(made.path, MODEL, {version: share}, AUTHOR))
+        operator.weigh(version, share)
         time.sleep(SETTLED_S)
         before = len(made.stream.replies)
         time.sleep(1.5 * USERS / made.stream.rate)
