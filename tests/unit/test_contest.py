@@ -334,6 +334,8 @@ def test_a_shadow_takes_no_places_from_the_champion() -> None:
     with ExitStack() as held:
         for _ in range(router.settings.max_concurrent_requests):
             held.enter_context(router.place(router.choose("digits")))
+        with pytest.raises(Overloaded), router.place(router.choose("digits")):
+            pass
 
 
 def test_a_report_outlives_the_end_of_a_model() -> None:
