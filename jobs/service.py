@@ -45,9 +45,9 @@ class Service:
         return details
 
     def replicas(self, application: str, deployment: str) -> dict[str, int]:
-        """Process ids of a deployment's replicas by replica id. Raises ServiceError."""
+        """Process ids of a deployment's replicas by replica id, of those that have one yet. Raises ServiceError."""
         found = self.details()["applications"][application]["deployments"][deployment]["replicas"]
-        return {replica["replica_id"]: replica["pid"] for replica in found}
+        return {replica["replica_id"]: replica["pid"] for replica in found if replica.get("pid")}
 
     def declared(self) -> dict[str, dict[str, Any]]:
         """The configuration of each application as it was applied last, by name. Raises ServiceError."""
