@@ -106,4 +106,9 @@ class Asked:
     @property
     def champion(self) -> Variant:
         """Who stands in."""
-        return Variant(self.variant.model, self.policy.champion, "champion")
+        return champion_of(self.variant.model, self.policy)
+
+
+def champion_of(model: str, policy: policy.ModelPolicy) -> Variant:
+    """Who answers by default."""
+    return Variant(model, policy.champion, "champion")

@@ -14,7 +14,7 @@ from deployments.draw import draw
 from deployments.fleet import Fleet
 from deployments.lane import Lane, ModelServers, Preprocessors, answered
 from deployments.messages import Answer
-from deployments.question import Asked, Images, Question, Rows, Served, Variant
+from deployments.question import Asked, Images, Question, Rows, Served, Variant, champion_of
 from deployments.scores import RouterReport
 from deployments.settings import GatewaySettings
 from models.errors import (
@@ -164,7 +164,7 @@ class Router:
             return Variant(name, version, policy.variant(version), by_number=True)
         drawn = Variant(name, chosen := draw(policy, key), policy.variant(chosen))
         if drawn.name == "challenger" and not self._can_take(drawn, policy):
-            return Variant(name, policy.champion, "champion")
+            return champion_of(name, policy)
         return drawn
 
     def sticky(self, model: str | None) -> Sticky | None:
@@ -211,7 +211,7 @@ class Router:
         except (TimeoutError, TiltyardError) as error:
             failure = error if isinstance(error, TiltyardError) else DeadlineExceeded("it did not say what it is")
             self.contest.fail(variant.key, policy.fallback, failure)
-        champion = Variant(variant.model, policy.champion, "champion")
+        champion = champion_of(variant.model, policy)
         return champion, await self._lane(champion.key).manifest()
 
     async def predict_images(
@@ -239,7 +239,7 @@ class Router:
         if variant.version not in policy.versions:  # it was retired while the request was being read
             if variant.by_number:
                 raise VersionNotFound(f"{variant.model} version {variant.version} was just retired")
-            variant = Variant(variant.model, policy.champion, "champion")
+            variant = champion_of(variant.model, policy)
         served = await self.contest.answer(Asked(policy, variant, question, deadline, request_id))
         self._note_answer(*{each.variant.key for each in served if isinstance(each.outcome, Answer)})
         return served
@@ -273,16 +273,14 @@ class Router:
     async def _status(self, model: str, policy: ModelPolicy, version: int) -> Status:
         variant = Variant(model, version, policy.variant(version))
         ready = await self._is_ready(variant)
-        description = self._lane(variant.key).description
-        return Status(variant, policy.share(version), ready, description.manifest if description else None)
+        return Status(variant, policy.share(version), ready, self._lane(variant.key).known)
 
     async def _is_ready(self, variant: Variant) -> bool:
         """Whether the version answers, and for images the Preprocessor before it too."""
         lane = self._lane(variant.key)
         if not await self._answers(variant.key, lane.describe):
             return False
-        description = lane.description
-        if description is None or lane.decodes or description.manifest.preprocessing is None:
+        if lane.known is None or lane.decodes or lane.known.preprocessing is None:
             return True
         return await self._answers(_PREPROCESSOR, self._preprocessors.describe)
 

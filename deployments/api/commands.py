@@ -14,12 +14,10 @@ from deployments.api.responses import FAILURES, json_response
 from deployments.command import run_command
 from deployments.router import Router
 from models.errors import NotFound, Unauthorized
+from models.policy import Share, VersionNumber
 from models.store import resolve_root
 
 routes = APIRouter(tags=["operations"], prefix="/operations")
-
-Version = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
@@ -45,7 +43,7 @@ class Command(BaseModel):
 class Challenge(Command):
     """`tiltyard challenge`."""
 
-    version: Version
+    version: VersionNumber
     weight: Share | None = None
     shadow: bool = False
     sample: Share | None = None
@@ -60,7 +58,7 @@ class Challenge(Command):
 class OneVersion(Command):
     """`tiltyard promote` and `retire`."""
 
-    version: Version
+    version: VersionNumber
 
     def arguments(self) -> list[str]:
         """As they are typed after the model's name."""
@@ -70,7 +68,7 @@ class OneVersion(Command):
 class Weights(Command):
     """`tiltyard weights`."""
 
-    weights: Annotated[dict[Version, Share], Field(min_length=1)]
+    weights: Annotated[dict[VersionNumber, Share], Field(min_length=1)]
 
     def arguments(self) -> list[str]:
         """As they are typed after the model's name."""
