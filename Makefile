@@ -10,7 +10,7 @@ HOST ?= http://127.0.0.1:8000
 CLASSES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test lint format typecheck lock lock-peers footprint chaos int8-accuracy \
+.PHONY: help install drift serve train test lint format typecheck lock lock-peers footprint chaos int8-accuracy \
     simulate bad-challengers swaps rollout-chaos bench bench-quick loadtest loadtest-ui clean
 
 help:  ## Show this list
@@ -26,13 +26,21 @@ install: .venv/.installed  ## Make .venv from requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
+.venv-drift/.installed: .venv/.installed requirements-drift.lock
+	$(PYTHON) -m venv .venv-drift
+	$(BIN)/uv pip sync --python .venv-drift/bin/python --require-hashes requirements-drift.lock
+	$(BIN)/uv pip install --python .venv-drift/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+drift: .venv-drift/.installed  ## Make .venv-drift, in which `tiltyard drift` runs, from requirements-drift.lock
+
 serve: install  ## Train the digits if they are not published yet, then serve them on http://127.0.0.1:8000
 	@$(BIN)/tiltyard serve serve_config.yaml
 
 train: install  ## Train and publish the two digits versions
 	$(BIN)/tiltyard train digits
 
-test: install  ## Run every test: unit, http, cluster
+test: install drift  ## Run every test: unit, http, cluster
 	$(BIN)/python -m pytest
 
 lint: install  ## Check style
@@ -73,16 +81,18 @@ bench: install  ## Compare with every other server, two hours and more (close ev
 bench-quick: install  ## Compare with two other servers, under 5 minutes once their environments are made
 	$(BIN)/python -m loadtests.bench --peers limit,tiltyard,fastapi,mosec --workloads mobilenetv2,mlp --seconds 4 --open ''
 
-loadtest: install  ## Half a minute of users against what `make serve` serves; CLASSES=ImageUser, USERS=, SECONDS=, HOST=
+loadtest: install drift  ## Half a minute of users against what `make serve` serves; CLASSES=ImageUser, USERS=, SECONDS=, HOST=
 	$(BIN)/locust -f loadtests/locustfile.py --headless --users $(USERS) --spawn-rate $(USERS) \
 	    --run-time $(SECONDS)s --host $(HOST) $(CLASSES)
 
 loadtest-ui: install  ## The same users with locust's page, to start, stop and watch them
 	$(BIN)/locust -f loadtests/locustfile.py --host $(HOST) --class-picker
 
-lock: install  ## Write requirements.lock anew from pyproject.toml
+lock: install  ## Write requirements.lock and requirements-drift.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra bench \
 	    --no-emit-index-url --quiet --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --group drift \
+	    --no-emit-index-url --quiet --custom-compile-command 'make lock' -o requirements-drift.lock
 
 lock-peers: install  ## Write the requirements.lock of every peer anew
 	for peer in $(PEERS); do \
@@ -92,4 +102,4 @@ lock-peers: install  ## Write the requirements.lock of every peer anew
 	done
 
 clean:  ## Remove the environment and the caches (published versions stay)
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv .venv-drift .mypy_cache .pytest_cache .ruff_cache build *.egg-info
