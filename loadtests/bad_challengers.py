@@ -63,7 +63,7 @@ def serve_config(store: Path, port: int, policy: Mapping[str, Any], routers: int
                 "name": "gateway",
                 "route_prefix": "/",
                 "import_path": "deployments.app:gateway",
-                "args": {"store": str(store)},
+                "args": {"store": str(store), "traffic_log": {"root": str(store.parent / "traffic")}},
                 "deployments": [router],
             },
             {

@@ -318,7 +318,10 @@ def test_a_bug_in_the_log_is_nobody_elses_problem(
     caplog.set_level(logging.ERROR, "ray.serve")
     for _ in range(3):
         assert log.note(broken, [Served(CHAMPION, answer([[1, 0]]), MANIFEST)]) == []
-    assert caplog.text.count("the traffic log failed to take a request") == 1
+    assert caplog.text.count("the traffic log has a bug") == 1
+    image(log)
+    log.close()
+    assert account(log) == Account(accepted=4, spooled=1, lost={"not_taken": 3})
 
 
 def test_a_directory_that_cannot_be_written_is_tried_again(
