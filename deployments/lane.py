@@ -56,6 +56,7 @@ class Pending:
     deadline: float
     background: bool = False
     shared: bool = False
+    wants_features: bool = False
 
 
 class Lane:
@@ -131,12 +132,17 @@ class Lane:
         return answers[0] if len(answers) == 1 else _joined(answers)
 
     async def predict_images(
-        self, images: Sequence[bytes], deadline: float, background: bool = False, shared: bool = False
+        self,
+        images: Sequence[bytes],
+        deadline: float,
+        background: bool = False,
+        shared: bool = False,
+        wants_features: bool = False,
     ) -> list[Outcome]:
         """Outcomes in the order of the images: a bad one fails alone. Raises a TiltyardError where nobody answers."""
         await self.manifest()
         self._images.admit()
-        pending = [Pending(image, deadline, background, shared) for image in images]
+        pending = [Pending(image, deadline, background, shared, wants_features) for image in images]
         outcomes = await _gathered([partial(self._images.submit, each, 1, len(each.item)) for each in pending])
         if outcomes and all(isinstance(outcome, Overloaded | ModelUnavailable) for outcome in outcomes):
             answered(outcomes[0])
@@ -152,7 +158,9 @@ class Lane:
     async def _send_images(self, entries: list[Entry[Pending, Outcome]]) -> list[Outcome]:
         now = time.monotonic()
         requests = [
-            ImageRequest(each.item, each.deadline - now, self._max_pixels, each.background, each.shared)
+            ImageRequest(
+                each.item, each.deadline - now, self._max_pixels, each.background, each.shared, each.wants_features
+            )
             for each in (entry.item for entry in entries)
         ]
         return self._noted(await self._send_to_decoder(requests), entries)

@@ -104,11 +104,8 @@ class SpoolWriter:
         temporary = directory / file_name(number, TEMPORARY)
         slot = self.ledger.slot(stream.name)
         try:
-            with temporary.open("wb") as file:
-                pq.write_table(rows, file, compression="zstd")
-                file.flush()
-                os.fsync(file.fileno())
-                size = file.tell()
+            pq.write_table(rows, temporary, compression="zstd")
+            size = _flushed(temporary)
             slot.intend(number, rows.num_rows)
             temporary.rename(directory / file_name(number))
         except BaseException:
@@ -146,3 +143,13 @@ def hashing_key(spool: Path) -> bytes:
         os.link(made, path)
     made.unlink()
     return path.read_bytes()
+
+
+def _flushed(path: Path) -> int:
+    """Wait until a file is on the disk, and return its size. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)

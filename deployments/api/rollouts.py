@@ -13,6 +13,7 @@ from starlette.responses import Response
 from deployments.api.body import parse_json, read_body, validated
 from deployments.api.responses import FAILURES, json_response
 from deployments.referee import RefereeHandle
+from deployments.router import Router
 from models.errors import RefereeUnavailable
 
 routes = APIRouter(tags=["rollouts"])
@@ -78,8 +79,12 @@ async def feedback(request: Request) -> Response:
     """Count true classes against the answers of each version."""
     body = await read_body(request, parse_json)
     labels = validated(Labels, body).feedback if "feedback" in body else [validated(Label, body)]
+    told = [(each.request_id, each.label) for each in labels]
+    router: Router = request.app.state.router
+    if router.log is not None:
+        router.log.note_feedback(told)
     async with _within_reason():
-        noted = await _referee(request).feedback([(each.request_id, each.label) for each in labels])
+        noted = await _referee(request).feedback(told)
     return json_response({**Counted().model_dump(), **Counter(noted)})
 
 
