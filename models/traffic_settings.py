@@ -1,25 +1,23 @@
 """How traffic is logged: `traffic_log` of the gateway's args in serve_config.yaml."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.store import resolve_root
 from models.traffic import Kind
 
-_SPOOL: Final = ".spool"
-
 
 class TrafficLogSettings(BaseModel):
-    """What is remembered of the traffic, where, and for how long.
+    """What is remembered of the traffic, and where.
 
-    `root` holds the tables: a directory (relative to the project's root) or `s3://bucket/prefix`, of which the AWS_*
-    variables say the rest. `spool` is a directory of this machine, where records are written first; without it
-    `<root>/.spool`. `sample` is the share of requests that is logged, `inputs` the share of predictions whose inputs
-    are kept as well. What a Router has in memory goes to the spool every `flush_period_s` (and is lost to a kill), what
-    is spooled to the tables every `append_period_s`. Where `max_buffered_records` or `max_spool_bytes` are reached,
-    records are left out and counted. Whole days are removed after `retention_days`, inputs after
+    `root` holds the tables: a directory, relative to the project's root, or `s3://bucket/prefix`. A Router writes into
+    `spool`, by default `<root>/.spool`, at least every `flush_period_s`, which is what a kill may cost; every
+    `append_period_s` what is spooled is moved into the tables. `sample` is the share of requests that are recorded,
+    with weight 1 / sample; `inputs` the share of those whose inputs themselves are kept. Of more than
+    `max_buffered_records` that the disk does not take, and of what comes while the spool holds more than
+    `max_spool_bytes`, the newest are lost, and counted. Rows are dropped after `retention_days`, kept inputs after
     `inputs_retention_days`.
     """
 
@@ -27,34 +25,36 @@ class TrafficLogSettings(BaseModel):
 
     root: Annotated[str, Field(min_length=1)] = "models/traffic"
     spool: str | None = None
-    sample: Annotated[float, Field(ge=0, le=1)] = 1.0
+    sample: Annotated[float, Field(gt=0, le=1)] = 1.0
     inputs: Annotated[float, Field(ge=0, le=1)] = 0.0
-    flush_period_s: Annotated[float, Field(gt=0, le=60)] = 0.5
-    append_period_s: Annotated[float, Field(gt=0)] = 30.0
+    flush_period_s: Annotated[float, Field(ge=0.05, le=1)] = 0.5
+    append_period_s: Annotated[float, Field(ge=1)] = 30.0
     max_buffered_records: Annotated[int, Field(ge=1)] = 100_000
     max_spool_bytes: Annotated[int, Field(ge=1)] = 1024**3
     retention_days: Annotated[int, Field(ge=1)] = 90
     inputs_retention_days: Annotated[int, Field(ge=1)] = 30
 
     @model_validator(mode="after")
-    def _has_a_spool_here(self) -> "TrafficLogSettings":
+    def _spool_is_on_a_disk(self) -> "TrafficLogSettings":
         if self.spool is None and "://" in self.root:
-            raise ValueError(f"spool: a directory of this machine must be given where root is {self.root}")
+            raise ValueError(f"spool: a directory is needed where root is {self.root!r}")
+        if self.spool is not None and "://" in self.spool:
+            raise ValueError("spool: must be a directory, whatever root is")
         return self
 
     @property
-    def tables_root(self) -> str:
-        """Where the tables are: an absolute path or an URL."""
+    def root_uri(self) -> str:
+        """Where the tables are, absolute."""
         return self.root if "://" in self.root else str(resolve_root(self.root))
 
     @property
     def spool_path(self) -> Path:
-        """Where the spool is."""
-        return resolve_root(self.spool) if self.spool is not None else Path(self.tables_root, _SPOOL)
+        """Where Routers write."""
+        return resolve_root(self.spool) if self.spool is not None else resolve_root(self.root) / ".spool"
 
     @property
     def retention(self) -> dict[Kind, int]:
-        """Days that records are kept, by kind."""
+        """Days that rows are kept, by kind."""
         return {
             "predictions": self.retention_days,
             "inputs": self.inputs_retention_days,

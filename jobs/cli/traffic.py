@@ -89,17 +89,17 @@ def show(
     from models.traffic_tables import TrafficTables
 
     settings = _settings(file, root, spool)
-    tables, spooled = TrafficTables(settings.tables_root), Spool(settings.spool_path)
+    tables, spooled = TrafficTables(settings.root_uri), Spool(settings.spool_path)
     names = [name] if name is not None else known_models(tables, spooled)
     found = [summarize(tables, spooled, each) for each in names]
     if as_json:
-        print_json(root=settings.tables_root, models=[asdict(each) for each in found])
+        print_json(root=settings.root_uri, models=[asdict(each) for each in found])
     elif name is not None:
         print_summary(found[0])
     elif found:
         print_summaries(found)
     else:
-        out.print(f"No traffic was logged at {settings.tables_root} yet.", markup=False, soft_wrap=True)
+        out.print(f"No traffic was logged at {settings.root_uri} yet.", markup=False, soft_wrap=True)
 
 
 @traffic.command()
@@ -126,7 +126,7 @@ def export(
     from jobs.traffic_export import export as exported
     from models.traffic_tables import TrafficTables
 
-    tables = TrafficTables(_settings(file, root, None).tables_root)
+    tables = TrafficTables(_settings(file, root, None).root_uri)
     if table not in ("predictions", "inputs", "feedback"):
         raise InvalidRequest(f"--table {table!r}: expected predictions, inputs or feedback")
     tables.known(name)
@@ -168,7 +168,7 @@ def append(
     settings = _settings(file, root, spool, retention_days, inputs_retention_days)
     spooled = Spool(settings.spool_path)
     with alone(spooled):
-        done = append_spooled(TrafficTables(settings.tables_root), spooled, settings.retention)
+        done = append_spooled(TrafficTables(settings.root_uri), spooled, settings.retention)
     if as_json:
         print_json(**asdict(done))
     else:
@@ -196,7 +196,7 @@ def compact(
     from models.traffic_tables import TrafficTables
 
     settings = _settings(file, root, None, retention_days, inputs_retention_days)
-    tables, now = TrafficTables(settings.tables_root), datetime.now(UTC)
+    tables, now = TrafficTables(settings.root_uri), datetime.now(UTC)
     if name is not None:
         tables.known(name)
     each = [tables.feedback()] if name is None else []
@@ -238,7 +238,7 @@ def delete(
     from models.traffic_tables import TrafficTables
 
     settings = _settings(file, root, spool)
-    tables, spooled = TrafficTables(settings.tables_root), Spool(settings.spool_path)
+    tables, spooled = TrafficTables(settings.root_uri), Spool(settings.spool_path)
     if spooled.path.is_dir():
         with alone(spooled, _WAIT_S):
             append_spooled(tables, spooled, {})

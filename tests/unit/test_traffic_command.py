@@ -251,10 +251,10 @@ def test_serve_config_says_where_the_traffic_is(place: Place) -> None:
 
 
 def test_a_root_in_s3_needs_a_spool_here() -> None:
-    with pytest.raises(ValueError, match="spool: a directory of this machine"):
+    with pytest.raises(ValueError, match="spool: a directory is needed"):
         TrafficLogSettings(root="s3://bucket/traffic")
     settings = TrafficLogSettings(root="s3://bucket/traffic", spool="/var/spool/tiltyard")
-    assert (settings.tables_root, settings.spool_path) == ("s3://bucket/traffic", Path("/var/spool/tiltyard"))
+    assert (settings.root_uri, settings.spool_path) == ("s3://bucket/traffic", Path("/var/spool/tiltyard"))
     assert TrafficLogSettings(root="/srv/traffic").spool_path == Path("/srv/traffic/.spool")
 
 
