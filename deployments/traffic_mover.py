@@ -72,6 +72,8 @@ class Mover:
         command = [
             str(Path(sys.executable).with_name("tiltyard")),
             *("traffic", "append", "--root", self._settings.root_uri, "--spool", str(self._spool.path)),
+            *("--retention-days", str(self._settings.retention_days)),
+            *("--inputs-retention-days", str(self._settings.inputs_retention_days)),
         ]
         process = subprocess.Popen(
             command,
