@@ -53,16 +53,13 @@ def print_appended(done: Appended) -> None:
 
 def print_compactions(done: list[Compaction]) -> None:
     """Print what became of each table."""
-    numbers = ("files", "were", "size", "was", "days removed", "rows removed", "files deleted")
+    numbers = ("files", "size", "old rows", "deleted files")
     table = Table("table", *(Column(name, justify="right") for name in numbers))
     for each in done:
         table.add_row(
             each.table,
-            f"{each.files_after:,}",
-            f"{each.files_before:,}",
-            size(each.bytes_after),
-            size(each.bytes_before),
-            f"{each.days_removed:,}",
+            f"{each.files_before:,} → {each.files_after:,}",
+            f"{size(each.bytes_before)} → {size(each.bytes_after)}",
             f"{each.rows_removed:,}",
             f"{each.files_deleted:,}",
         )
