@@ -24,10 +24,20 @@ from jobs.conversion import (
 from jobs.decoding import choose_decoding
 from jobs.measurement import Validation
 from jobs.tolerance import Tolerance
+from jobs.validation_reference import check_classes, write_validation_reference
 from models.classification import kind_of_output
 from models.errors import ConversionFailed, InvalidRequest, InvalidVersion, ModelFailed
 from models.golden import check_rows, read_arrays, write_golden
-from models.manifest import Artifact, ArtifactKind, DecodingCheck, LeftOut, Manifest, OutputKind, Provenance
+from models.manifest import (
+    Artifact,
+    ArtifactKind,
+    DecodingCheck,
+    LeftOut,
+    Manifest,
+    OutputKind,
+    Provenance,
+    ReferenceFile,
+)
 from models.preprocessing import Preprocessing
 from models.signature import Signature, Tensors, TensorSpec, rows_of
 from models.store import Store
@@ -94,6 +104,8 @@ def publish(store: Store, publication: Publication, report: Report) -> Published
     expected = _run_source(publication, inputs)
     output = kind_of_output(list(expected.values()), _has_classes(publication))
     _check_labels(publication.labels, expected, output != "tensors")
+    if publication.validation is not None and output != "tensors":
+        check_classes(publication.validation, next(iter(expected.values())).shape[1])
     evidence = Evidence(inputs, expected, output, *_rows(publication, output), publication.tolerance)
     with store.stage(publication.model) as staging:
         artifacts = Artifacts(evidence, _write_artifacts(staging, publication, report))
@@ -110,9 +122,11 @@ def publish(store: Store, publication: Publication, report: Report) -> Published
         write_golden(staging, inputs, expected)
         report("comparing ways to decode")
         preprocessing, decoding = _decoding(publication, artifacts, chosen)
-        report("writing to the store")
         manifest = _manifest(publication, artifacts, chosen, because)
         manifest = manifest.model_copy(update={"preprocessing": preprocessing, "decoding": decoding})
+        report("answering the validation rows, for reference")
+        manifest = manifest.model_copy(update={"reference": _reference(staging, publication, manifest, artifacts)})
+        report("writing to the store")
         return Published(store.commit(staging, manifest, publication.version))
 
 
@@ -179,6 +193,16 @@ def _decoding(
         publication.scaled_decode,
         publication.validation,
     )
+
+
+def _reference(
+    staging: Path, publication: Publication, manifest: Manifest, artifacts: Artifacts
+) -> ReferenceFile | None:
+    if publication.validation is None:
+        return None
+    _, backend = artifacts.find(manifest.chosen)
+    checked = backend.signature.check(publication.validation.inputs)
+    return write_validation_reference(staging, manifest, backend, replace(publication.validation, inputs=checked))
 
 
 def _preprocessing(publication: Publication, signature: Signature) -> Preprocessing | None:
