@@ -12,6 +12,7 @@ from jobs.cli.deployment import deploy, undeploy
 from jobs.cli.inventory import list_, show
 from jobs.cli.operator_key import operator_key
 from jobs.cli.publish import publish
+from jobs.cli.reference import reference
 from jobs.cli.rollout import challenge, promote, retire, rollback, weights
 from jobs.cli.serve import serve
 from jobs.cli.standing import history, status
@@ -32,6 +33,7 @@ app.command()(train)
 app.command()(publish)
 app.command(name="list")(list_)
 app.command()(show)
+app.command()(reference)
 app.command()(deploy)
 app.command()(undeploy)
 app.command()(challenge)

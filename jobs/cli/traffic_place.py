@@ -2,13 +2,15 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from models.durations import parse_duration
 from models.errors import InvalidRequest
-from models.traffic_tables import TrafficTables
+
+if TYPE_CHECKING:  # pyarrow and deltalake would make every command start later
+    from models.traffic_tables import TrafficTables
 
 DEFAULT_ROOT = "models/traffic"
 
@@ -23,8 +25,10 @@ RootOption = Annotated[
 ]
 
 
-def traffic_tables(root: str | None, file: Path) -> TrafficTables:
+def traffic_tables(root: str | None, file: Path) -> "TrafficTables":
     """The tables at `root`, else where the gateway of serve_config.yaml puts them. Raises InvalidConfig."""
+    from models.traffic_tables import TrafficTables
+
     return TrafficTables(root or _configured(file))
 
 
