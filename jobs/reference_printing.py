@@ -9,7 +9,7 @@ def print_reference(model: str, version: int, found: FoundReference | None) -> N
     name = f"{model} version {version}"
     if found is None:
         out.print(
-            f"{name} has no reference: it was published without --validation, and no traffic of it is frozen "
+            f"{name} has no reference: no validation rows were published with it, and no traffic of it is frozen "
             f"(tiltyard reference {model}@{version} --from-traffic 7d).",
             soft_wrap=True,
         )
