@@ -46,7 +46,7 @@ def labelled(
     ids = pc.unique(feedback["request_id"])
     wanted = [*dict.fromkeys([*_NEEDED, *columns])]
     predictions = tables.predictions(model)
-    kept = [_numbered(rows, ids) for rows in _gathered(predictions.batches(wanted, since, until), len(ids))]
+    kept = [_numbered(rows, ids) for rows in gathered(predictions.scan(wanted, since, until), len(ids))]
     return _joined(pa.concat_tables(kept or [_numbered(PREDICTIONS.empty_table(), ids)]), _numbered(feedback, ids))
 
 
@@ -80,7 +80,7 @@ def newest(table: pa.Table, keys: Sequence[str]) -> pa.Table:
     return table.take(order[is_last])
 
 
-def _gathered(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+def gathered(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
     """Tables of at least so many rows, but for the last: looking ids up costs as much as there are ids, each time."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
