@@ -26,9 +26,9 @@ class IncidentFile:
         with locked(self.path.parent):
             yield
 
-    def append(self, line: Line) -> None:
-        """Write a line to disk; only `alone`. Raises OSError."""
-        append_lines(self.path, [line.model_dump_json()])
+    def append(self, *lines: Line) -> None:
+        """Write lines to disk; only `alone`. Raises OSError."""
+        append_lines(self.path, (line.model_dump_json() for line in lines))
 
     def lines(self) -> list[Line]:
         """All that were written whole, oldest first. Raises OSError."""

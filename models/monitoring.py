@@ -107,7 +107,7 @@ class Webhook(_Alert):
         assert self.url_env is not None
         address = os.environ.get(self.url_env, "")
         if not address.startswith(("http://", "https://")):
-            raise InvalidConfig(f"alert {self.name}: the environment variable {self.url_env} holds no http(s) address")
+            raise InvalidConfig(f"the environment variable {self.url_env} holds no http(s) address")
         return address
 
     @property

@@ -15,7 +15,17 @@ from models.store import Store, check_name
 HISTORY = "history.jsonl"
 
 Action = Literal[
-    "deploy", "challenge", "shadow", "ramp", "rollback", "promote", "retire", "weights", "undeploy", "drift", "on_critical"
+    "deploy",
+    "challenge",
+    "shadow",
+    "ramp",
+    "rollback",
+    "promote",
+    "retire",
+    "weights",
+    "undeploy",
+    "drift",
+    "on_critical",
 ]
 """`drift` says that a version's traffic or answers changed, `on_critical` that a command was run for it."""
 
