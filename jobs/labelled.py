@@ -1,9 +1,9 @@
 """Predictions joined with what their classes really were.
 
 A label belongs to the image or row (`item`) that it names; one that names none, to the only item of its request: of a
-request of many it is not known which one is meant. Of several labels for the same thing the newest counts, whichever way
-they came. Of several predictions of the same item by the same version in the same role (clients choose request ids, and
-may choose one twice) the newest counts. Labels may come long after the prediction and in any order.
+request of many it is not known which one is meant. Of several labels for the same thing the newest counts, however it
+came. Of several predictions of the same item by the same version in the same role (clients choose request ids, and may
+choose one twice) the newest counts. Labels may come long after the prediction and in any order.
 
 Needs pyarrow and numpy only: `tiltyard quality` and the drift job both use it.
 """

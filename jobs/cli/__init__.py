@@ -9,6 +9,7 @@ from rich.markup import escape
 from jobs.cli.carried_out import print_json
 from jobs.cli.compare import compare
 from jobs.cli.deployment import deploy, undeploy
+from jobs.cli.feedback import feedback
 from jobs.cli.inventory import list_, show
 from jobs.cli.operator_key import operator_key
 from jobs.cli.publish import publish
@@ -42,6 +43,7 @@ app.command()(retire)
 app.command()(status)
 app.command()(compare)
 app.command()(history)
+app.add_typer(feedback, name="feedback")
 app.command(help=TUNE)(tune)
 app.command()(serve)
 app.command(name="operator-key")(operator_key)
