@@ -13,6 +13,7 @@ from jobs.cli.feedback import feedback
 from jobs.cli.inventory import list_, show
 from jobs.cli.operator_key import operator_key
 from jobs.cli.publish import publish
+from jobs.cli.quality import quality
 from jobs.cli.rollout import challenge, promote, retire, rollback, weights
 from jobs.cli.serve import serve
 from jobs.cli.standing import history, status
@@ -44,6 +45,7 @@ app.command()(status)
 app.command()(compare)
 app.command()(history)
 app.add_typer(feedback, name="feedback")
+app.command()(quality)
 app.command(help=TUNE)(tune)
 app.command()(serve)
 app.command(name="operator-key")(operator_key)
