@@ -69,6 +69,15 @@ def join(predictions: pa.Table, feedback: pa.Table) -> pa.Table:
     return _joined(_numbered(predictions, ids), _numbered(feedback, ids))
 
 
+def is_labelled(predictions: pa.Table, feedback: pa.Table) -> npt.NDArray[np.bool_]:
+    """Whether a label is known of each prediction."""
+    ids = pc.unique(feedback["request_id"])
+    number = _integers(pc.fill_null(pc.index_in(predictions["request_id"], value_set=ids), -1))
+    told = np.zeros(len(number), dtype=bool)
+    told[number >= 0] = _positions(_numbered(predictions, ids), _numbered(feedback, ids)) >= 0
+    return told
+
+
 def newest(table: pa.Table, keys: Sequence[str]) -> pa.Table:
     """The newest row of each key, by `time`, then by `sequence`; null is a key as well."""
     codes = [_codes(table[name]) for name in keys]

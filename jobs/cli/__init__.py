@@ -11,6 +11,7 @@ from jobs.cli.compare import compare
 from jobs.cli.deployment import deploy, undeploy
 from jobs.cli.feedback import feedback
 from jobs.cli.inventory import list_, show
+from jobs.cli.label_sample import label_sample
 from jobs.cli.operator_key import operator_key
 from jobs.cli.publish import publish
 from jobs.cli.quality import quality
@@ -46,6 +47,7 @@ app.command()(compare)
 app.command()(history)
 app.add_typer(feedback, name="feedback")
 app.command()(quality)
+app.command(name="label-sample")(label_sample)
 app.command(help=TUNE)(tune)
 app.command()(serve)
 app.command(name="operator-key")(operator_key)
