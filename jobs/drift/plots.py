@@ -90,7 +90,9 @@ def pairs(reference: Mapping[Any, float], current: Mapping[Any, float], in_order
     ordered = [key for key in largest if key in kept] if in_order else sorted(kept, key=_by_value)
     rows = [(_written(key), reference.get(key, 0.0), current.get(key, 0.0)) for key in ordered]
     if rest:
-        rows.append((f"{len(rest)} others", *(sum(side.get(key, 0.0) for key in rest) for side in (reference, current))))
+        rows.append(
+            (f"{len(rest)} others", *(sum(side.get(key, 0.0) for key in rest) for side in (reference, current)))
+        )
     longest = max((max(before, now) for _, before, now in rows), default=0.0) or 1.0
     return tuple(Pair(label, a, b, round(100 * a / longest, 2), round(100 * b / longest, 2)) for label, a, b in rows)
 
@@ -121,7 +123,11 @@ def reliability(bins: Sequence[CalibrationBin]) -> Reliability:
     most = max((each.rows for each in bins), default=1) or 1
     return Reliability(
         tuple(
-            (round(100 * each.confidence, 2), round(100 - 100 * each.accuracy, 2), round(2 + 5 * (each.rows / most) ** 0.5, 1))
+            (
+                round(100 * each.confidence, 2),
+                round(100 - 100 * each.accuracy, 2),
+                round(2 + 5 * (each.rows / most) ** 0.5, 1),
+            )
             for each in bins
         )
     )
@@ -131,7 +137,9 @@ def span(hours: Sequence[Hour]) -> tuple[Tick, ...]:
     """The ends of the time axis."""
     if not hours:
         return ()
-    return Tick(0.0, f"{hours[0].start:%Y-%m-%d %H:%M}"), Tick(100.0, f"{hours[-1].start + timedelta(hours=1):%Y-%m-%d %H:%M}")
+    return Tick(0.0, f"{hours[0].start:%Y-%m-%d %H:%M}"), Tick(
+        100.0, f"{hours[-1].start + timedelta(hours=1):%Y-%m-%d %H:%M}"
+    )
 
 
 def _moments(hours: Sequence[Hour]) -> list[tuple[float, Hour]]:
