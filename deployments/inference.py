@@ -15,7 +15,7 @@ from deployments.batch_queue import BatchQueue, Entry, Limits
 from deployments.batching import run_batch
 from deployments.messages import Answer, ImageRequest, Outcome, Requests, TensorRequest, Timing
 from deployments.settings import Batching
-from models.backends import Backend
+from models.backends import EMBEDDING, Backend
 from models.errors import UNEXPECTED, DeadlineExceeded, InvalidRequest, ModelFailed, TiltyardError
 from models.preprocessing import Preprocessing, preprocess
 from models.signature import Tensors
@@ -94,7 +94,7 @@ class Inference:
         return [
             result
             if isinstance(result, TiltyardError)
-            else Answer(result, Timing(0.0, preprocess_ms, wait_ms, compute_ms))
+            else _answer(result, Timing(0.0, preprocess_ms, wait_ms, compute_ms))
             for result, wait_ms in zip(results, waits_ms, strict=True)
         ]
 
@@ -120,7 +120,15 @@ class Inference:
 
     def _run_backend(self, inputs: Tensors) -> Tensors:
         try:
-            return self._backend.run(inputs)
+            return self._backend.run_with_embedding(inputs)
         except Exception as error:  # whatever a runtime raises, it must not take the rest of the batch with it
             logger.exception("%s failed", self._name)
             raise ModelFailed(f"{self._name} could not compute an answer") from error
+
+
+def _answer(outputs: Tensors, timing: Timing) -> Answer:
+    """What the model said, and apart from it the embedding, which went through the batch as if it were an output."""
+    if EMBEDDING not in outputs:
+        return Answer(outputs, timing)
+    said = dict(outputs)
+    return Answer(said, timing, said.pop(EMBEDDING))

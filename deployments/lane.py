@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
+
 from deployments.batch_queue import BatchQueue, Entry, Limits
 from deployments.batching import join, pieces, size_of
 from deployments.fleet import Fleet
@@ -126,10 +128,7 @@ class Lane:
             ]
         )
         answers = [answered(outcome) for outcome in outcomes]
-        if len(answers) == 1:
-            return answers[0]
-        timing = Timing.longest([answer.timing for answer in answers])
-        return Answer(join([answer.outputs for answer in answers]), timing)
+        return answers[0] if len(answers) == 1 else _joined(answers)
 
     async def predict_images(
         self, images: Sequence[bytes], deadline: float, background: bool = False, shared: bool = False
@@ -184,6 +183,16 @@ class Lane:
         self._tensors.limits = limits
         ahead = 0 if self.decodes else self._preprocessor_fleet.calls
         self._images.limits = replace(limits, workers=limits.workers + ahead)
+
+
+def _joined(answers: Sequence[Answer]) -> Answer:
+    """One answer of those of its pieces."""
+    embeddings = [answer.embedding for answer in answers if answer.embedding is not None]
+    return Answer(
+        join([answer.outputs for answer in answers]),
+        Timing.longest([answer.timing for answer in answers]),
+        np.concatenate(embeddings) if len(embeddings) == len(answers) else None,
+    )
 
 
 def answered(outcome: Outcome) -> Answer:

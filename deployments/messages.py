@@ -7,6 +7,9 @@ its reply carries the outcome of each, and what the replica that answered has ro
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
+import numpy.typing as npt
+
 from models.errors import TiltyardError
 from models.manifest import Manifest
 from models.preprocessing import Preprocessing
@@ -86,10 +89,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model's outputs by name, [rows, ...] each."""
+    """A model's outputs by name, [rows, ...] each; and an embedding [rows, dimensions] where the artifact has one."""
 
     outputs: Tensors
     timing: Timing
+    embedding: npt.NDArray[np.float16] | None = None
 
 
 Outcome = Answer | TiltyardError

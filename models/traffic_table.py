@@ -61,6 +61,12 @@ class TrafficTable:
         self.uri = uri
         self.kind = kind
 
+    @property
+    def name(self) -> str:
+        """As people know it: `predictions digits`, `feedback`."""
+        model = self.uri.rpartition("/")[2]
+        return self.kind if self.kind == "feedback" else f"{self.kind} {model}"
+
     def exists(self) -> bool:
         """Whether anything was appended yet."""
         return self.opened() is not None
