@@ -18,6 +18,7 @@ from jobs.cli.quality import quality
 from jobs.cli.rollout import challenge, promote, retire, rollback, weights
 from jobs.cli.serve import serve
 from jobs.cli.standing import history, status
+from jobs.cli.traffic import traffic
 from jobs.cli.train import train
 from jobs.cli.tune import TUNE, tune
 from jobs.printing import err
@@ -48,6 +49,7 @@ app.command()(history)
 app.add_typer(feedback, name="feedback")
 app.command()(quality)
 app.command(name="label-sample")(label_sample)
+app.add_typer(traffic, name="traffic")
 app.command(help=TUNE)(tune)
 app.command()(serve)
 app.command(name="operator-key")(operator_key)
