@@ -10,18 +10,17 @@ Other columns are ignored. A file with a column `true_label` is a sample: that i
 said, `time` when it was asked, and rows without a true label are not labelled yet.
 """
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
+from jobs.cells import Cells, is_parquet, read_cells
 from models.errors import InvalidRequest
 
 TRUE_LABEL = "true_label"
+COLUMNS = ("request_id", "label", TRUE_LABEL, "item", "time", "weight")
+
 MAX_LENGTH = 200
 """Of a request id and of a label, as in POST /feedback."""
 
@@ -48,25 +47,23 @@ def read_labels(content: bytes, name: str, now: datetime) -> tuple[list[Label], 
 
     Raises InvalidRequest naming line (CSV) or row (Parquet), and column.
     """
-    is_parquet = content.startswith(b"PAR1")
-    columns, rows = (_parquet if is_parquet else _csv)(content, name)
+    columns, rows = read_cells(content, name, COLUMNS)
     is_sample = TRUE_LABEL in columns
     for needed in ("request_id", TRUE_LABEL if is_sample else "label"):
         if needed not in columns:
             raise InvalidRequest(f"{name}: no column {needed!r}; there are: {', '.join(columns) or 'none'}")
     parse = _parser(is_sample, now)
-    labels, open_ = [], 0
+    labels, unlabelled = [], 0
     for number, row in rows:
         if is_sample and not row.get(TRUE_LABEL, "").strip():
-            open_ += 1
+            unlabelled += 1
             continue
         try:
             labels.append(parse(row))
         except _Wrong as wrong:
-            raise InvalidRequest(
-                f"{name}, {'row' if is_parquet else 'line'} {number}, column {wrong.column!r}: {wrong}"
-            ) from None
-    return labels, open_
+            where = "row" if is_parquet(content) else "line"
+            raise InvalidRequest(f"{name}, {where} {number}, column {wrong.column!r}: {wrong}") from None
+    return labels, unlabelled
 
 
 class _Wrong(Exception):
@@ -75,68 +72,6 @@ class _Wrong(Exception):
     def __init__(self, column: str, words: str) -> None:
         super().__init__(words)
         self.column = column
-
-
-Cells = Mapping[str, str]
-Rows = Iterator[tuple[int, Cells]]
-
-
-def _csv(content: bytes, name: str) -> tuple[list[str], Rows]:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InvalidRequest(f"{name}, line {line}: not UTF-8") from None
-    first = text.partition("\n")[0]
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
-    columns = [column.strip() for column in next(lines, [])]
-    if len(set(columns)) < len(columns):
-        raise InvalidRequest(f"{name}, line 1: a column comes twice: {', '.join(columns)}")
-    return columns, _csv_rows(lines, columns, name)
-
-
-def _csv_rows(lines: Any, columns: list[str], name: str) -> Rows:
-    while True:
-        try:
-            cells = next(lines, None)
-        except csv.Error as error:
-            raise InvalidRequest(f"{name}, line {lines.line_num}: not CSV: {error}") from None
-        if cells is None:
-            return
-        if not any(cells):
-            continue
-        if len(cells) != len(columns):
-            raise InvalidRequest(f"{name}, line {lines.line_num}: {len(cells)} columns, the first line has {len(columns)}")
-        yield lines.line_num, dict(zip(columns, cells, strict=True))
-
-
-def _parquet(content: bytes, name: str) -> tuple[list[str], Rows]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(pa.BufferReader(content))
-    except (pa.ArrowException, OSError) as error:
-        raise InvalidRequest(f"{name}: not Parquet: {str(error).splitlines()[0]}") from None
-    known = [each for each in ("request_id", "label", TRUE_LABEL, "item", "time", "weight") if each in table.column_names]
-    columns = [_texts(table[each], each, name) for each in known]
-    rows = (dict(zip(known, cells, strict=True)) for cells in zip(*columns, strict=True))
-    return table.column_names, enumerate(rows, start=1)
-
-
-def _texts(column: Any, name: str, file: str) -> list[str]:
-    """A column's values as they would stand in a CSV. pandas makes numbers with gaps floating-point ones."""
-    import pyarrow as pa
-
-    try:
-        if pa.types.is_floating(column.type) and name != "weight":
-            column = column.cast(pa.int64())
-        if pa.types.is_timestamp(column.type):
-            return [value.isoformat() if value else "" for value in column.cast(pa.timestamp("us", column.type.tz)).to_pylist()]
-        values: list[str] = column.cast(pa.string()).fill_null("").to_pylist()
-    except pa.ArrowException:
-        raise InvalidRequest(f"{file}, column {name!r}: expected text, found {column.type}") from None
-    return values
 
 
 def _parser(is_sample: bool, now: datetime) -> Callable[[Cells], Label]:
@@ -197,11 +132,3 @@ def _weight(value: str) -> float | None:
     if not (math.isfinite(weight) and weight > 0):
         raise _Wrong("weight", f"{value!r} is no positive number")
     return weight
-
-
-def read_file(path: Path) -> bytes:
-    """Raises InvalidRequest."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidRequest(f"{path}: {error.strerror}") from None

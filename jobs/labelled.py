@@ -1,9 +1,9 @@
 """Predictions joined with what their classes really were.
 
 A label belongs to the image or row (`item`) that it names; one that names none, to the only item of its request: of a
-request of many it is not known which one is meant. Of several labels for the same thing the newest counts, whichever way
-they came. Of several predictions of the same item by the same version in the same role (clients choose request ids, and
-may choose one twice) the newest counts. Labels may come long after the prediction and in any order.
+request of many it is not known which one is meant. Of several labels for the same thing the newest counts, however it
+came. Of several predictions of the same item by the same version in the same role (clients choose request ids, and may
+choose one twice) the newest counts. Labels may come long after the prediction and in any order.
 
 Needs pyarrow and numpy only: `tiltyard quality` and the drift job both use it.
 """
@@ -46,7 +46,7 @@ def labelled(
     ids = pc.unique(feedback["request_id"])
     wanted = [*dict.fromkeys([*_NEEDED, *columns])]
     predictions = tables.predictions(model)
-    kept = [_numbered(rows, ids) for rows in _gathered(predictions.batches(wanted, since, until), len(ids))]
+    kept = [_numbered(rows, ids) for rows in gathered(predictions.scan(wanted, since, until), len(ids))]
     return _joined(pa.concat_tables(kept or [_numbered(PREDICTIONS.empty_table(), ids)]), _numbered(feedback, ids))
 
 
@@ -69,6 +69,15 @@ def join(predictions: pa.Table, feedback: pa.Table) -> pa.Table:
     return _joined(_numbered(predictions, ids), _numbered(feedback, ids))
 
 
+def is_labelled(predictions: pa.Table, feedback: pa.Table) -> npt.NDArray[np.bool_]:
+    """Whether a label is known of each prediction."""
+    ids = pc.unique(feedback["request_id"])
+    number = _integers(pc.fill_null(pc.index_in(predictions["request_id"], value_set=ids), -1))
+    told = np.zeros(len(number), dtype=bool)
+    told[number >= 0] = _positions(_numbered(predictions, ids), _numbered(feedback, ids)) >= 0
+    return told
+
+
 def newest(table: pa.Table, keys: Sequence[str]) -> pa.Table:
     """The newest row of each key, by `time`, then by `sequence`; null is a key as well."""
     codes = [_codes(table[name]) for name in keys]
@@ -80,7 +89,7 @@ def newest(table: pa.Table, keys: Sequence[str]) -> pa.Table:
     return table.take(order[is_last])
 
 
-def _gathered(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+def gathered(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
     """Tables of at least so many rows, but for the last: looking ids up costs as much as there are ids, each time."""
     held: list[pa.RecordBatch] = []
     for batch in batches:

@@ -6,6 +6,7 @@ that took it, and files are deleted behind that.
 """
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -82,13 +83,18 @@ class SpooledRows:
 
 
 @contextmanager
-def alone(spool: Spool) -> Iterator[None]:
-    """Be the only one that moves this spool on. Raises Busy where somebody is."""
+def alone(spool: Spool, wait_s: float = 0.0) -> Iterator[None]:
+    """Be the only one that moves this spool on. Raises Busy where somebody is for longer."""
+    deadline = time.monotonic() + wait_s
     with ExitStack() as stack:
-        try:
-            stack.enter_context(spool.locked())
-        except BlockingIOError:
-            raise Busy("another process is moving this spool into the tables; try again when it is done") from None
+        while True:
+            try:
+                stack.enter_context(spool.locked())
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise Busy("another process is moving this spool into the tables; try again then") from None
+                time.sleep(0.1)
         yield
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.store import resolve_root
+from models.traffic import Kind
 
 _SPOOL: Final = ".spool"
 
@@ -50,3 +51,12 @@ class TrafficLogSettings(BaseModel):
     def spool_path(self) -> Path:
         """Where the spool is."""
         return resolve_root(self.spool) if self.spool is not None else Path(self.tables_root, _SPOOL)
+
+    @property
+    def retention(self) -> dict[Kind, int]:
+        """Days that records are kept, by kind."""
+        return {
+            "predictions": self.retention_days,
+            "inputs": self.inputs_retention_days,
+            "feedback": self.retention_days,
+        }
