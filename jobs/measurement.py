@@ -90,11 +90,12 @@ def _relative(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic]) -> f
 
 def run_rows(backend: Backend, inputs: Tensors) -> dict[str, npt.NDArray[np.generic]]:
     """Run any number of rows, batch by batch; what does not fill the last batch of a fixed size is left out."""
-    outputs = [dict(backend.run(batch)) for batch in _batches(inputs, backend.signature.batch_size)]
+    outputs = [dict(backend.run(batch)) for batch in batches(inputs, backend.signature.batch_size)]
     return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
 
 
-def _batches(inputs: Tensors, fixed: int | None) -> Iterator[Tensors]:
+def batches(inputs: Tensors, fixed: int | None) -> Iterator[Tensors]:
+    """Cut into batches of BATCH rows, or of the fixed size; what does not fill the last of those is left out."""
     count, size = rows_of(inputs), fixed or BATCH
     for start in range(0, count - (count % fixed if fixed else 0), size):
         yield {name: array[start : start + size] for name, array in inputs.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Column, Table
+from rich.text import Text
 
 from jobs.frontier import Choice, Measured, frontier
 from jobs.replica_pool import RAY_REPLICA_BYTES
@@ -53,10 +54,34 @@ def _accuracy(manifest: Manifest) -> str:
 def _print_artifacts(manifest: Manifest) -> None:
     out.print(_artifact_table(manifest))
     out.print(f"{manifest.chosen} was chosen: {manifest.chosen_because}.", soft_wrap=True, markup=False)
+    out.print(_embedding(manifest), soft_wrap=True, markup=False)
+    out.print(_reference(manifest), soft_wrap=True, markup=False)
     for left in manifest.left_out:
         out.print(f"{left.kind} was left out: {left.why}.", soft_wrap=True, markup=False)
     if manifest.decoding is not None:
         _print_decoding(manifest.decoding)
+
+
+def _embedding(manifest: Manifest) -> str:
+    """Whether what runs gives an embedding, and why not."""
+    artifact = manifest.find(manifest.chosen)
+    if artifact.embedding is not None:
+        of = artifact.embedding
+        return f"Embedding: {of.dimensions} numbers, projected from the {of.width} that the last layer takes."
+    if manifest.output == "tensors":
+        return "No embedding: only of classifiers."
+    if artifact.kind == "savedmodel":
+        return "No embedding: a SavedModel gives none."
+    return "No embedding: the last layer was not found."
+
+
+def _reference(manifest: Manifest) -> str:
+    if manifest.reference is None:
+        return (
+            "No reference for drift: there was no --validation; "
+            f"freeze some traffic later: tiltyard reference {manifest.model}@{manifest.version} --from-traffic 7d"
+        )
+    return f"Reference for drift: {manifest.reference.rows:,} validation rows."
 
 
 def _print_decoding(check: DecodingCheck) -> None:
@@ -164,6 +189,11 @@ def _frontier_row(measured: Measured) -> tuple[str, ...]:
         f"{measured.p99_ms:.3g}",
         f"{measured.replica_bytes / 1024**2:,.0f}",
     )
+
+
+def plain(words: str) -> Text:
+    """What came from outside, without markup and without anything that would steer the terminal."""
+    return Text("".join(letter if letter.isprintable() else "�" for letter in words))
 
 
 def percent(share: float | None) -> str:

@@ -23,11 +23,22 @@ from jobs.conversion import (
 )
 from jobs.decoding import choose_decoding
 from jobs.measurement import Validation
+from jobs.row_files import read_image_directory, read_labelled
 from jobs.tolerance import Tolerance
+from jobs.validation_reference import check_classes, write_validation_reference
 from models.classification import kind_of_output
 from models.errors import ConversionFailed, InvalidRequest, InvalidVersion, ModelFailed
-from models.golden import check_rows, read_arrays, write_golden
-from models.manifest import Artifact, ArtifactKind, DecodingCheck, LeftOut, Manifest, OutputKind, Provenance
+from models.golden import check_rows, write_golden
+from models.manifest import (
+    Artifact,
+    ArtifactKind,
+    DecodingCheck,
+    LeftOut,
+    Manifest,
+    OutputKind,
+    Provenance,
+    ReferenceFile,
+)
 from models.preprocessing import Preprocessing
 from models.signature import Signature, Tensors, TensorSpec, rows_of
 from models.store import Store
@@ -94,6 +105,8 @@ def publish(store: Store, publication: Publication, report: Report) -> Published
     expected = _run_source(publication, inputs)
     output = kind_of_output(list(expected.values()), _has_classes(publication))
     _check_labels(publication.labels, expected, output != "tensors")
+    if publication.validation is not None and output != "tensors":
+        check_classes(publication.validation, next(iter(expected.values())).shape[1])
     evidence = Evidence(inputs, expected, output, *_rows(publication, output), publication.tolerance)
     with store.stage(publication.model) as staging:
         artifacts = Artifacts(evidence, _write_artifacts(staging, publication, report))
@@ -110,9 +123,11 @@ def publish(store: Store, publication: Publication, report: Report) -> Published
         write_golden(staging, inputs, expected)
         report("comparing ways to decode")
         preprocessing, decoding = _decoding(publication, artifacts, chosen)
-        report("writing to the store")
         manifest = _manifest(publication, artifacts, chosen, because)
         manifest = manifest.model_copy(update={"preprocessing": preprocessing, "decoding": decoding})
+        report("answering the validation rows, for reference")
+        manifest = manifest.model_copy(update={"reference": _reference(staging, publication, manifest, artifacts)})
+        report("writing to the store")
         return Published(store.commit(staging, manifest, publication.version))
 
 
@@ -144,23 +159,16 @@ def _handicapped_ms(artifact: Artifact) -> float:
     return (artifact.latency_ms or 0.0) / (INT8_GAIN if artifact.kind == "onnx-int8" else 1.0)
 
 
-def read_inputs(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read golden inputs from an .npz file. Raises InvalidRequest."""
-    try:
-        return read_arrays(path)
-    except ValueError as error:
-        raise InvalidRequest(f"{path}: expected an .npz file with one array per input: {error}") from None
-
-
-def read_validation(path: Path) -> Validation:
-    """Read labelled rows from an .npz file that also holds `classes`. Raises InvalidRequest."""
-    inputs = read_inputs(path)
-    classes = inputs.pop("classes", None)
-    if classes is None or classes.ndim != 1 or classes.dtype.kind not in "iu" or not inputs:
-        raise InvalidRequest(f"{path}: expected one array per input, and `classes`: the index of each row's right one")
-    if any(len(array) != len(classes) for array in inputs.values()):
-        raise InvalidRequest(f"{path}: every array needs as many rows as `classes`, which has {len(classes)}")
-    return Validation(inputs, classes.astype(np.int64))
+def read_validation(path: Path, publication: Publication) -> Validation:
+    """Read labelled rows: an .npz file that also holds `classes`, or a directory of images. Raises InvalidRequest."""
+    if not path.is_dir():
+        return read_labelled(path)
+    signature = publication.source.signature
+    preprocessing = _preprocessing(publication, signature)
+    if preprocessing is None:
+        raise InvalidRequest(f"--validation {path} is a directory of images, but the model takes none (--image)")
+    name = wrapped_inputs(signature, publication.wrapping)[0].name
+    return read_image_directory(path, name, preprocessing, publication.labels)
 
 
 def _decoding(
@@ -179,6 +187,16 @@ def _decoding(
         publication.scaled_decode,
         publication.validation,
     )
+
+
+def _reference(
+    staging: Path, publication: Publication, manifest: Manifest, artifacts: Artifacts
+) -> ReferenceFile | None:
+    if publication.validation is None:
+        return None
+    _, backend = artifacts.find(manifest.chosen)
+    checked = backend.signature.check(publication.validation.inputs)
+    return write_validation_reference(staging, manifest, backend, replace(publication.validation, inputs=checked))
 
 
 def _preprocessing(publication: Publication, signature: Signature) -> Preprocessing | None:

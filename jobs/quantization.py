@@ -56,8 +56,9 @@ def quantize(source: Path, target: Path, scratch: Path, batch: int) -> None:
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    prepared = scratch / "prepared.onnx"
-    quant_pre_process(without_embedding(onnx.load(source)), prepared, skip_symbolic_shape=True)
+    plain, prepared = scratch / "plain.onnx", scratch / "prepared.onnx"
+    onnx.save(without_embedding(onnx.load(source)), plain)
+    quant_pre_process(plain, prepared, skip_symbolic_shape=True)
     with np.load(scratch / "rows.npz", allow_pickle=False) as archive:
         reader = _Reader(dict(archive), batch)
     quantize_static(

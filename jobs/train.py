@@ -83,7 +83,7 @@ def train(store: Store, digits: Digits, recipe: Recipe, progress: Progress, repo
         source=keras_source(model, Path(recipe.name)),
         image=ImageInput(PREPROCESSING, Scaling()),
         labels=LABELS,
-        validation=Validation({IMAGE: digits.held_out.pixels}, digits.held_out.classes),
+        validation=Validation({IMAGE: digits.held_out.pixels}, digits.held_out.classes, digits.held_out.files),
         scaled_decode=PREPROCESSING.scaled_decode,  # as it was trained
         calibration={IMAGE: digits.training.pixels},
         data_sha256=digits.sha256,

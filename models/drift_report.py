@@ -21,8 +21,9 @@ class Finding(_Part):
     """One thing that was looked at.
 
     `score` is compared with `warning` and `critical`: it is what `method` measures (psi, jensenshannon, wasserstein,
-    auc, share, accuracy, ...). `p_value` is reported beside it, after Benjamini-Hochberg, where there is a test.
-    `words` tell a person what changed; `examples` are request ids to look at.
+    auc, share, accuracy, ...). `effects` has everything that was measured of the column, by method. `p_value` is
+    reported beside it, after Benjamini-Hochberg, where there is a test; it never decides. `reference` and `current`
+    are means or shares. `words` tell a person what changed; `examples` are request ids to look at.
     """
 
     column: str
@@ -34,6 +35,7 @@ class Finding(_Part):
     p_value: float | None = None
     reference: float | None = None
     current: float | None = None
+    effects: dict[str, float] = Field(default_factory=dict)
     words: str
     examples: tuple[str, ...] = ()
 
@@ -48,12 +50,16 @@ class Tier(_Part):
 
 
 class Window(_Part):
-    """The traffic that was looked at; `rows` of them were read, which stand for `predictions`."""
+    """The traffic that was looked at; `rows` of them were read, which stand for `predictions`.
+
+    `independent` is to how many unrelated predictions they amount: bursts of alike inputs tell as little as few.
+    """
 
     since: datetime | None
     until: datetime | None
     rows: int = Field(ge=0)
     predictions: int = Field(ge=0)
+    independent: float | None = None
 
 
 class Reference(_Part):
@@ -75,6 +81,7 @@ class DriftReport(_Part):
     severity: Severity
     words: str
     tiers: tuple[Tier, ...]
+    evidently: str | None = None  # name of Evidently's own page, in the same directory
     duration_s: float = 0.0
 
 

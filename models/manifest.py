@@ -60,7 +60,7 @@ class Artifact(BaseModel):
 
 
 class ReferenceFile(BaseModel):
-    """The feature rows and answers of the validation set (models/reference.py): `rows`, and how many have labels."""
+    """The validation set's features and answers (models/reference.py); `rows` of them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,7 +68,6 @@ class ReferenceFile(BaseModel):
     sha256: str
     bytes: int
     rows: int
-    labelled: int
 
 
 class LeftOut(BaseModel):

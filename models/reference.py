@@ -22,6 +22,7 @@ from models.store import Store, sha256
 from models.traffic import PREDICTIONS
 
 REFERENCE: Final = "reference.parquet"
+MAX_ROWS: Final = 20_000
 FROZEN: Final = "references"
 
 TRUE_LABEL: Final = "true_label"

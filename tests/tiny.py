@@ -107,6 +107,25 @@ def brightness(path: Path, height: int = 8, width: int = 8, channels: int = 3) -
     )
 
 
+def network(
+    path: Path, *, rows: int | str = "batch", features: int = 8, width: int = 16, classes: int = 3, gain: float = 1.0
+) -> Path:
+    """Probabilities of x float32 [rows, features] by two layers of fixed weights; `active` [rows, width] is between."""
+    generator = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Gemm", ["x", "w1"], ["hidden"]),
+        helper.make_node("Relu", ["hidden"], ["active"]),
+        helper.make_node("Gemm", ["active", "w2"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["y"]),
+    ]
+    constants = {
+        "w1": floats(generator.standard_normal((features, width)) * gain),
+        "w2": floats(generator.standard_normal((width, classes)) / gain),
+    }
+    x, y = ("x", TensorProto.FLOAT, (rows, features)), ("y", TensorProto.FLOAT, (rows, classes))
+    return save_onnx(path, nodes, [x], [y], constants)
+
+
 def identity(path: Path, shape: Sequence[int]) -> Path:
     """What comes in goes out, as float32: it shows what the server fed."""
     return save_onnx(

@@ -9,9 +9,13 @@ from rich.markup import escape
 from jobs.cli.carried_out import print_json
 from jobs.cli.compare import compare
 from jobs.cli.deployment import deploy, undeploy
+from jobs.cli.feedback import feedback
 from jobs.cli.inventory import list_, show
+from jobs.cli.label_sample import label_sample
 from jobs.cli.operator_key import operator_key
 from jobs.cli.publish import publish
+from jobs.cli.quality import quality
+from jobs.cli.reference import reference
 from jobs.cli.rollout import challenge, promote, retire, rollback, weights
 from jobs.cli.serve import serve
 from jobs.cli.standing import history, status
@@ -33,6 +37,7 @@ app.command()(train)
 app.command()(publish)
 app.command(name="list")(list_)
 app.command()(show)
+app.command()(reference)
 app.command()(deploy)
 app.command()(undeploy)
 app.command()(challenge)
@@ -43,6 +48,9 @@ app.command()(retire)
 app.command()(status)
 app.command()(compare)
 app.command()(history)
+app.add_typer(feedback, name="feedback")
+app.command()(quality)
+app.command(name="label-sample")(label_sample)
 app.add_typer(traffic, name="traffic")
 app.command(help=TUNE)(tune)
 app.command()(serve)

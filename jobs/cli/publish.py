@@ -1,5 +1,6 @@
 """`tiltyard publish`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,10 @@ def publish(
     ] = None,
     validation: Annotated[
         Path | None,
-        typer.Option(help="Labelled rows to measure accuracy on: .npz, one array per input, and `classes`."),
+        typer.Option(
+            help="Labelled rows, for accuracy and for drift: .npz, one array per input, and `classes`; or a directory "
+            "with a directory of images for each class."
+        ),
     ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Rows to calibrate int8 with: .npz, one array per input, 16 rows or more.")
@@ -71,7 +75,7 @@ def publish(
 
     tiltyard publish mobilenetv2 mobilenetv2.onnx --image 224x224 --scale 0.00392157
     """
-    from jobs import conversion, publish
+    from jobs import conversion, publish, row_files
     from jobs.image_options import ImageOptions, image_input, looks_like_image
 
     check_name(name)
@@ -86,12 +90,14 @@ def publish(
             version=version,
             labels=None if labels is None else _read_labels(labels),
             artifact=artifact,
-            golden=None if golden is None else publish.read_inputs(golden),
-            validation=None if validation is None else publish.read_validation(validation),
-            calibration=None if calibration is None else publish.read_inputs(calibration),
+            golden=None if golden is None else row_files.read_inputs(golden),
+            calibration=None if calibration is None else row_files.read_inputs(calibration),
             scaled_decode=scaled_decode,
             tolerance=Tolerance(max_accuracy_loss, min_agreement, max_difference),
         )
+        if validation is not None:
+            progress.update(task, status="reading the validation rows")
+            publication = replace(publication, validation=publish.read_validation(validation, publication))
         published = publish.publish(Store(store), publication, lambda step: progress.update(task, status=step))
         progress.update(task, total=1, completed=1, status="published")
     print_published(published.manifest)

@@ -2,15 +2,17 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from models.durations import parse_duration
 from models.errors import InvalidRequest
-from models.traffic_tables import TrafficTables
+from models.store import resolve_root
+from models.traffic_settings import TrafficLogSettings
 
-DEFAULT_ROOT = "models/traffic"
+if TYPE_CHECKING:  # pyarrow and deltalake would make every command start later
+    from models.traffic_tables import TrafficTables
 
 RootOption = Annotated[
     str | None,
@@ -23,18 +25,21 @@ RootOption = Annotated[
 ]
 
 
-def traffic_tables(root: str | None, file: Path) -> TrafficTables:
+def traffic_tables(root: str | None, file: Path) -> "TrafficTables":
     """The tables at `root`, else where the gateway of serve_config.yaml puts them. Raises InvalidConfig."""
+    from models.traffic_tables import TrafficTables
+
     return TrafficTables(root or _configured(file))
 
 
 def _configured(file: Path) -> str:
-    if not file.exists():
-        return DEFAULT_ROOT
-    from jobs.serve_config import ServeConfig
+    said: dict[str, Any] = {}
+    if file.exists():
+        from jobs.serve_config import ServeConfig
 
-    settings = ServeConfig.read(file).gateway_args.get("traffic_log") or {}
-    return str(settings.get("root") or DEFAULT_ROOT)
+        said = ServeConfig.read(file).gateway_args.get("traffic_log") or {}
+    root = str(said.get("root") or TrafficLogSettings.model_fields["root"].default)
+    return root if "://" in root else str(resolve_root(root))
 
 
 def beginning(since: str) -> datetime:

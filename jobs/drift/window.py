@@ -1,0 +1,177 @@
+"""Read what the drift job looks at: the traffic of one version in a span of time, with the feedback that came."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from jobs.drift.evidence import Hour
+from jobs.drift.frame import OUTPUTS, Frame
+from jobs.drift.sampling import HourlySample
+from jobs.drift.validity import Counts
+from models.errors import NotFound
+from models.reference import TRUE_LABEL
+from models.traffic import OK, is_feature
+from models.traffic_tables import TrafficTable, TrafficTables
+
+MAX_ROWS = 20_000
+"""Rows that are compared; more tell nothing that matters."""
+
+MAX_LABELLED = 200_000
+NEEDED = ("time", "request_id", "item", "variant", "status", "key_id", "weight", *OUTPUTS, "probabilities", "embedding")
+_SPANS = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 7 * 24, 31 * 24, 366 * 24))
+_SHADOW = "shadow"
+
+Show = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """[since, until)."""
+
+    since: datetime
+    until: datetime
+
+    @property
+    def hours(self) -> int:
+        """Begun."""
+        return int((self.until - self.since) / timedelta(hours=1)) + 2
+
+    @property
+    def before(self) -> "Span":
+        """As long, just before."""
+        return Span(self.since - (self.until - self.since), self.since)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRows:
+    """A sample of the window, all its rows that have feedback, and what the rows stand for."""
+
+    sample: Frame
+    labelled: Frame | None
+    predictions: float
+    hours: tuple[Hour, ...]
+
+
+def champion(table: TrafficTable, until: datetime) -> int:
+    """The version that answered last as champion. Raises NotFound where none did for a year."""
+    for span in _SPANS:
+        where = (ds.field("variant") == "champion") & (ds.field("status") == OK)
+        found = table.read(["version", "time"], until - span, until, where)
+        if found.num_rows:
+            latest: int = found["version"][int(np.argmax(pc.cast(found["time"], pa.int64()).to_numpy()))].as_py()
+            return latest
+    raise NotFound("no champion has answered yet: name the version with --version")
+
+
+def of_version(table: TrafficTable, version: int, span: Span) -> pc.Expression:
+    """The version's answers to clients; its answers as a shadow where it has no others."""
+    answers = (ds.field("version") == version) & (ds.field("variant") != _SHADOW)
+    if next(table.scan(["time"], span.since, span.until, answers), None) is not None:
+        return answers
+    return ds.field("version") == version
+
+
+def latest(table: TrafficTable, version: int, rows: int, now: datetime) -> Span:
+    """From the time of the last so many predictions, or of the first where there are fewer."""
+    for reach in _SPANS:
+        span = Span(now - reach, now)
+        times = _times(table, span, of_version(table, version, span))
+        if len(times) >= rows or reach == _SPANS[-1]:
+            if not len(times):
+                return span
+            first = np.partition(times, len(times) - rows)[len(times) - rows] if len(times) > rows else times.min()
+            return Span(datetime.fromtimestamp(int(first) / 1e6, UTC), now)
+    raise AssertionError
+
+
+def _times(table: TrafficTable, span: Span, where: pc.Expression) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    found = table.read(["time"], span.since, span.until, where)
+    return np.asarray(pc.cast(found["time"], pa.int64()).to_numpy())
+
+
+def read_feedback(tables: TrafficTables, span: Span) -> pa.Table:
+    """The newest label of each request since the window began: `request_id`, `true_label`."""
+    found = tables.feedback().read(["time", "request_id", "label"], span.since)
+    newest = found.sort_by([("time", "descending")])
+    ids = newest["request_id"].to_numpy(zero_copy_only=False)
+    first = np.sort(np.unique(ids.astype(str), return_index=True)[1]) if len(ids) else np.zeros(0, dtype=np.int64)
+    chosen = newest.take(pa.array(first, pa.int64()))
+    return pa.table({"request_id": chosen["request_id"].cast(pa.string()), TRUE_LABEL: chosen["label"]})
+
+
+def read_window(
+    table: TrafficTable, where: pc.Expression, span: Span, feedback: pa.Table, show: Show, most: int = MAX_ROWS
+) -> WindowRows:
+    """Go through the window once; memory does not grow with it."""
+    sample = HourlySample(most, span.hours)
+    labelled: list[pa.Table] = []
+    hours = HourlyTotals()
+    names = [name for name in table.schema().names if name in NEEDED or is_feature(name)]
+    known = feedback["request_id"].combine_chunks() if feedback.num_rows else None
+    told = 0
+    for batch in table.scan(names, span.since, span.until, where):
+        rows = pa.Table.from_batches([batch])
+        sample.add(rows)
+        hours.add(rows)
+        if known is not None and sum(each.num_rows for each in labelled) < MAX_LABELLED:
+            is_labelled = pc.and_(pc.is_in(rows["request_id"], value_set=known), pc.equal(rows["item"], 0))
+            labelled.append(rows.filter(is_labelled).select(_without_vectors(names)))
+        if sample.rows - told >= 500_000:
+            told = sample.rows
+            show(f"{told:,} predictions read")
+    joined = pa.concat_tables(labelled).join(feedback, "request_id", join_type="inner") if labelled else None
+    found = sample.table()
+    return WindowRows(
+        Frame(found if found is not None else table.schema(names).empty_table()),
+        Frame(joined.sort_by("time")) if joined is not None and joined.num_rows else None,
+        sample.predictions,
+        tuple(hours.told()),
+    )
+
+
+def _without_vectors(names: Sequence[str]) -> list[str]:
+    return [name for name in names if name not in ("probabilities", "embedding") and not is_feature(name)]
+
+
+class HourlyTotals:
+    """What happened in each hour."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, list[float]] = {}
+
+    def add(self, rows: pa.Table) -> None:
+        """Count some rows."""
+        hours = pc.cast(rows["time"], pa.int64()).to_numpy() // 3_600_000_000
+        weights = np.asarray(pc.fill_null(rows["weight"], 1.0).to_numpy(), dtype=np.float64)
+        failed = np.asarray(pc.not_equal(rows["status"], OK).to_numpy(), dtype=bool)
+        confidence = np.asarray(pc.cast(rows["confidence"], pa.float64()).to_numpy(), dtype=np.float64)
+        sure = np.isfinite(confidence)
+        for hour in np.unique(hours):
+            here = hours == hour
+            sums = self._sums.setdefault(int(hour), [0.0, 0.0, 0.0, 0.0])
+            parts = (weights[here], weights[here & failed], confidence[here & sure] * weights[here & sure])
+            for place, values in enumerate((*parts, weights[here & sure])):
+                sums[place] += float(values.sum())
+
+    def told(self) -> Iterator[Hour]:
+        """In the order of time."""
+        for hour, (predictions, errors, confidence, sure) in sorted(self._sums.items()):
+            start = datetime.fromtimestamp(hour * 3600, UTC)
+            yield Hour(start, predictions, errors, confidence / sure if sure else None)
+
+
+def count_before(table: TrafficTable, where: pc.Expression, span: Span) -> Counts | None:
+    """Statuses of the traffic before the window, over as long a time; None where there was none."""
+    by_status: Counter[str] = Counter()
+    rows = 0
+    for batch in table.scan(["status", "weight"], span.before.since, span.before.until, where):
+        rows += batch.num_rows
+        summed = pa.Table.from_batches([batch]).group_by("status").aggregate([("weight", "sum")])
+        by_status.update(dict(zip(summed["status"].to_pylist(), summed["weight_sum"].to_pylist(), strict=True)))
+    return Counts(dict(by_status), rows) if rows else None
