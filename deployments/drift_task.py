@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from models.drift_history import PAGE, REPORT
 from models.drift_notice import DriftNotice
 from models.drift_report import DriftReport
 from models.durations import written
@@ -127,7 +128,7 @@ def _be_modest() -> None:
 
 def _notice(directory: Path) -> DriftNotice | None:
     try:
-        report = DriftReport.model_validate_json((directory / "report.json").read_bytes())
+        report = DriftReport.model_validate_json((directory / REPORT).read_bytes())
     except (OSError, ValidationError):
         return None
-    return DriftNotice.of(report, str(directory / "report.html"))
+    return DriftNotice.of(report, str(directory / PAGE))

@@ -5,11 +5,13 @@ import logging
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from deployments.drift_diary import DriftDiary
 from deployments.drift_task import DriftRun, Outcome
+from models.drift_history import prune, run_directory
 from models.drift_notice import DriftNotice
 from models.monitoring import MonitoringSettings, Schedule, drift_directory
 
@@ -92,6 +94,8 @@ class Monitoring:
             notices = [outcome.notice for outcome in outcomes if outcome.notice is not None]
             if notices:
                 await self._surroundings.tell(notices)
+            with suppress(OSError):
+                prune(self._settings.traffic, schedule.model)
             return outcomes
 
     async def _versions(self, schedule: Schedule) -> list[int]:
@@ -103,8 +107,7 @@ class Monitoring:
         return found
 
     async def _run(self, schedule: Schedule, version: int) -> Outcome:
-        time = datetime.now(UTC)
-        directory = drift_directory(self._settings.traffic, schedule.model) / f"{time:%Y%m%dT%H%M%SZ}-v{version}"
+        directory = run_directory(self._settings.traffic, schedule.model, version, datetime.now(UTC))
         run = DriftRun(schedule.model, version, schedule.reach, directory)
         outcome = await self._surroundings.run(run)
         if outcome.error is not None:

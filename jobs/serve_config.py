@@ -20,6 +20,7 @@ from jobs import policy_entry
 from jobs.comment_lines import keep_comments
 from models.errors import Conflict, InvalidConfig, ModelNotFound, VersionNotFound
 from models.manifest import ArtifactKind
+from models.monitoring import IMPORT_PATH, MonitoringSettings
 from models.policy import ModelPolicy, RoutingPolicy, application_name
 from models.rollout import History
 from models.store import DEFAULT_ROOT, Store
@@ -122,6 +123,15 @@ class ServeConfig:
     def history(self, model: str) -> History:
         """The decisions about a model, in the gateway's store: a model's own may be somebody else's tree."""
         return History(Store((self._gateway().get("args") or {}).get("store", DEFAULT_ROOT)), model)
+
+    @property
+    def monitoring(self) -> MonitoringSettings | None:
+        """When drift is looked for and who is told; None where nothing says so. Raises InvalidConfig."""
+        for application in self.data["applications"]:
+            if application.get("import_path") == IMPORT_PATH:
+                where = f"application {application['name']!r}, args"
+                return validated(MonitoringSettings, _plain(application.get("args") or {}), where)
+        return None
 
     def add_version(
         self, model: str, version: int, store: str, artifact: ArtifactKind | None, like: int | None = None

@@ -6,9 +6,11 @@ import sys
 import typer
 from rich.markup import escape
 
+from jobs.cli.alerts import alerts
 from jobs.cli.carried_out import print_json
 from jobs.cli.compare import compare
 from jobs.cli.deployment import deploy, undeploy
+from jobs.cli.drift_history import drift_history
 from jobs.cli.inventory import list_, show
 from jobs.cli.operator_key import operator_key
 from jobs.cli.publish import publish
@@ -42,6 +44,8 @@ app.command()(retire)
 app.command()(status)
 app.command()(compare)
 app.command()(history)
+app.command(name="drift-history")(drift_history)
+app.add_typer(alerts, name="alerts")
 app.command(help=TUNE)(tune)
 app.command()(serve)
 app.command(name="operator-key")(operator_key)
