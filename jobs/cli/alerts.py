@@ -13,8 +13,8 @@ def group() -> None:
     """Messages about drift."""
 
 
-@alerts.command()
-def test(file: FileOption = CONFIG) -> None:
+@alerts.command("test")
+def send_trial(file: FileOption = CONFIG) -> None:
     """Send a test message to everybody whom the monitoring application of serve_config.yaml tells of drift.
 
     Exit status 1 where one did not arrive. Addresses that are secrets are read from this environment.
