@@ -6,6 +6,7 @@ gateway:         Router -> Preprocessor --+      Referee <- what each Router saw
                     |                     v
 digits-v1:          +---------------> ModelServer
 digits-v2:          +---------------> ModelServer
+monitoring:      Monitoring -> tasks that look for drift, where it is configured
 """
 
 import asyncio
@@ -22,10 +23,12 @@ from ray.serve.schema import LoggingConfig
 from ray.util.metrics import Counter
 
 from deployments.api import create_api
+from deployments.drift_surroundings import RaySurroundings
 from deployments.feedback import Noted
 from deployments.handles import ModelServerHandles, PreprocessorHandle, RefereeOfApplication
 from deployments.messages import ImageRequest, Reply, Target
 from deployments.model_server import ModelServer
+from deployments.monitoring import Monitoring
 from deployments.preprocessor import Preprocessor
 from deployments.referee import Directive, Referee
 from deployments.reporting import Reporting
@@ -34,6 +37,9 @@ from deployments.scores import RouterReport
 from deployments.settings import GatewaySettings, VersionSettings
 from deployments.traffic_flush import Count
 from deployments.traffic_log import TrafficLog
+from models.drift_notice import DriftNotice
+from models.errors import ServiceError
+from models.monitoring import MonitoringSettings
 from models.policy import RoutingPolicy
 from models.store import Store
 
@@ -48,6 +54,11 @@ def gateway(settings: GatewaySettings) -> Application:
     return ROUTER.options(max_ongoing_requests=2 * settings.max_concurrent_requests).bind(
         settings, preprocessor, referee
     )
+
+
+def monitoring(settings: MonitoringSettings) -> Application:
+    """Looks for drift on a schedule."""
+    return MONITORING.bind(settings)
 
 
 def model_version(settings: VersionSettings) -> Application:
@@ -109,6 +120,10 @@ class RefereeReplica:
         """Note what the classes of requests, by id, really were."""
         return self._referee.feedback(labels)
 
+    async def drift(self, notices: Sequence[DriftNotice]) -> None:
+        """Take in how drift stands, one notice for each version of a model."""
+        self._referee.drift(notices)
+
     async def _judge(self) -> None:
         while True:
             await asyncio.sleep(JUDGE_PERIOD_S)
@@ -116,6 +131,19 @@ class RefereeReplica:
                 self._referee.judge()
             except Exception:  # one bad look must not be the last
                 logger.exception("the referee could not judge")
+
+
+class MonitoringReplica:
+    """The schedules, in a process of their own that only waits; each run is a task beside it."""
+
+    def __init__(self, settings: MonitoringSettings) -> None:
+        self._monitoring = Monitoring(settings, RaySurroundings(settings))
+        self._watching = asyncio.get_running_loop().create_task(self._monitoring.watch())
+
+    def check_health(self) -> None:
+        """Raise where nothing is looked for any more; Ray Serve then starts it anew."""
+        if self._watching.done():
+            raise ServiceError("the schedules have ended")
 
 
 class PreprocessorReplica(Preprocessor):
@@ -170,6 +198,12 @@ REFEREE = serve.deployment(
     logging_config=QUIET,
     ray_actor_options={"num_cpus": 0.1},
 )(RefereeReplica)
+MONITORING = serve.deployment(
+    name="Monitoring",
+    num_replicas=1,
+    logging_config=QUIET,
+    ray_actor_options={"num_cpus": 0.1},
+)(MonitoringReplica)
 MODEL_SERVER = serve.deployment(
     name="ModelServer",
     max_ongoing_requests=256,

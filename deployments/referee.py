@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from deployments.drift_guard import drift_event, drift_severity, is_stopped_by_drift
 from deployments.feedback import Feedback, Noted
 from deployments.journal import Journal
 from deployments.question import Key
 from deployments.reports import Mark, Reports
 from deployments.scores import RouterReport
+from models.drift_notice import DriftNotice
 from models.errors import ModelNotFound
 from models.policy import ModelPolicy, RoutingPolicy
-from models.rollout import BEFORE_ANY_EVENT, Action, Event, Standing, next_share, standings
+from models.rollout import BEFORE_ANY_EVENT, OBSERVATIONS, Action, Event, Standing, next_share, standings
 from models.store import Store
 from models.variant_statistics import VariantStatistics
 from models.verdict import Stratum, Verdict, judge
@@ -93,6 +95,16 @@ class Referee:
     def feedback(self, labels: Sequence[tuple[str, str]]) -> list[Noted]:
         """Note what the classes of requests, by id, really were."""
         return [self._feedback.note(request_id, label) for request_id, label in labels]
+
+    def drift(self, notices: Sequence[DriftNotice]) -> None:
+        """Write down how drift stands where that has changed, and stop what its guard stops for it."""
+        for notice in notices:
+            if drift_severity(self._journal.events(notice.model), notice.version) != notice.severity:
+                self._journal.append(drift_event(notice))
+        for notice in notices:
+            policy = self._policy.models.get(notice.model)
+            if policy is not None:
+                self._stop_on_drift(notice, policy)
 
     def judge(self) -> None:
         """Look at every version on trial, and decide. Called about once a second."""
@@ -198,10 +210,18 @@ class Referee:
         trial.strata.append(step)
         self._decide(key, "ramp", share, trial.verdict.because, trial.verdict)
 
-    def _decide(self, key: Key, action: Action, share: float, because: str, verdict: Verdict) -> None:
+    def _stop_on_drift(self, notice: DriftNotice, policy: ModelPolicy) -> None:
+        events = self._journal.events(notice.model)
+        standing = standings(events, policy).get(notice.version)
+        if standing is None or standing.share == 0 or not is_stopped_by_drift(notice, policy, events):
+            return
+        because = f"its drift is {notice.severity}, and the champion's is not: {notice.words}"
+        self._decide((notice.model, notice.version), "rollback", 0.0, because, notice)
+
+    def _decide(self, key: Key, action: Action, share: float, because: str, grounds: Verdict | DriftNotice) -> None:
         model, version = key
         logger.warning("%s version %d: %s to %g: %s", model, version, action, share, because)
-        evidence = verdict.model_dump(mode="json")
+        evidence = grounds.model_dump(mode="json")
         self._journal.append(
             Event(
                 model=model,
@@ -217,7 +237,8 @@ class Referee:
     def _is_ramped(self, model: str, version: int) -> bool:
         """Whether the newest decision about a version was the referee's own step."""
         events = self._journal.events(model)
-        newest = next((event for event in reversed(events) if event.version == version), None)
+        decisions = (event for event in reversed(events) if event.action not in OBSERVATIONS)
+        newest = next((event for event in decisions if event.version == version), None)
         return newest is not None and newest.action == "ramp"
 
     def _shares(self, model: str, policy: ModelPolicy) -> dict[int, float]:

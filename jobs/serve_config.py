@@ -20,6 +20,7 @@ from jobs import policy_entry
 from jobs.comment_lines import keep_comments
 from models.errors import Conflict, InvalidConfig, ModelNotFound, VersionNotFound
 from models.manifest import ArtifactKind
+from models.monitoring import IMPORT_PATH, MonitoringSettings
 from models.policy import ModelPolicy, RoutingPolicy, application_name
 from models.rollout import History
 from models.store import DEFAULT_ROOT, Store
@@ -127,6 +128,15 @@ class ServeConfig:
     def gateway_args(self) -> Mapping[str, Any]:
         """Settings of the gateway. Raises InvalidConfig."""
         return self._gateway().get("args") or {}
+
+    @property
+    def monitoring(self) -> MonitoringSettings | None:
+        """When drift is looked for and who is told; None where nothing says so. Raises InvalidConfig."""
+        for application in self.data["applications"]:
+            if application.get("import_path") == IMPORT_PATH:
+                where = f"application {application['name']!r}, args"
+                return validated(MonitoringSettings, _plain(application.get("args") or {}), where)
+        return None
 
     def add_version(
         self, model: str, version: int, store: str, artifact: ArtifactKind | None, like: int | None = None

@@ -6,9 +6,11 @@ import sys
 import typer
 from rich.markup import escape
 
+from jobs.cli.alerts import alerts
 from jobs.cli.carried_out import print_json
 from jobs.cli.compare import compare
 from jobs.cli.deployment import deploy, undeploy
+from jobs.cli.drift_history import drift_history
 from jobs.cli.feedback import feedback
 from jobs.cli.inventory import list_, show
 from jobs.cli.label_sample import label_sample
@@ -52,6 +54,8 @@ app.add_typer(feedback, name="feedback")
 app.command()(quality)
 app.command(name="label-sample")(label_sample)
 app.add_typer(traffic, name="traffic")
+app.command(name="drift-history")(drift_history)
+app.add_typer(alerts, name="alerts")
 app.command(help=TUNE)(tune)
 app.command()(serve)
 app.command(name="operator-key")(operator_key)

@@ -90,9 +90,8 @@ def pairs(reference: Mapping[Any, float], current: Mapping[Any, float], in_order
     ordered = [key for key in largest if key in kept] if in_order else sorted(kept, key=_by_value)
     rows = [(_written(key), reference.get(key, 0.0), current.get(key, 0.0)) for key in ordered]
     if rest:
-        rows.append(
-            (f"{len(rest)} others", *(sum(side.get(key, 0.0) for key in rest) for side in (reference, current)))
-        )
+        before, now = (sum((side.get(key, 0.0) for key in rest), 0.0) for side in (reference, current))
+        rows.append((f"{len(rest)} others", before, now))
     longest = max((max(before, now) for _, before, now in rows), default=0.0) or 1.0
     return tuple(Pair(label, a, b, round(100 * a / longest, 2), round(100 * b / longest, 2)) for label, a, b in rows)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from deployments.referee import Referee
 from deployments.scores import Prediction, RouterReport
+from models.drift_notice import DriftNotice
+from models.drift_report import Severity
 from models.errors import ModelNotFound
 from models.policy import RoutingPolicy
 from models.rollout import Event, History
@@ -214,3 +217,60 @@ def test_feedback_is_joined_to_what_routers_reported(tmp_path: Path) -> None:
 def test_a_model_that_nobody_contests_has_no_rollout(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="no rollout of model 'cats' is watched"):
         Table(tmp_path).referee.rollout("cats")
+
+
+def notice(severity: Severity, version: int = 2) -> DriftNotice:
+    return DriftNotice(
+        model="digits", version=version, severity=severity, words="images are darker", created=datetime.now(UTC)
+    )
+
+
+STRICT: dict[str, Any] = {"guard": {"stop_on_drift": "critical"}}
+
+
+@pytest.mark.parametrize(
+    ("policy", "told", "expected"),
+    [
+        pytest.param(STRICT, ["critical", None], 0.0, id="beyond what is accepted"),
+        pytest.param(STRICT, ["warning", None], 0.5, id="within"),
+        pytest.param({"guard": {"stop_on_drift": "warning"}}, ["warning", "ok"], 0.0, id="a warning is enough"),
+        pytest.param(STRICT, ["critical", "warning"], 0.0, id="the champion's is less"),
+        pytest.param(STRICT, ["critical", "critical"], 0.5, id="the traffic has changed for both"),
+        pytest.param({}, ["critical", None], 0.5, id="nobody asked for it"),
+    ],
+)
+def test_a_version_that_drifts_is_stopped(
+    tmp_path: Path, policy: dict[str, Any], told: list[Severity | None], expected: float
+) -> None:
+    table = Table(tmp_path, **policy)
+    table.report()
+    table.referee.drift([notice(severity, version) for severity, version in zip(told, (2, 1), strict=True) if severity])
+    assert table.report() == {2: expected}
+    if expected == 0.0:
+        stop = table.history.events()[-1]
+        assert (stop.action, stop.by, stop.evidence["severity"]) == ("rollback", "referee", told[0])
+        assert "images are darker" in table.referee.rollout("digits")["variants"][1]["stopped_because"]
+
+
+def test_drift_is_audited_where_it_changes(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    told: list[Severity] = ["ok", "warning", "warning", "critical", "ok"]
+    for severity in told:
+        table.referee.drift([notice(severity, version=1)])
+        table.referee = Referee(table.store)
+    events = [event for event in table.history.events() if event.action == "drift"]
+    assert [event.evidence["severity"] for event in events] == ["ok", "warning", "critical", "ok"]
+    assert events[1].because == "warning: images are darker"
+
+
+def test_drift_does_not_make_a_ramp_begin_anew(tmp_path: Path) -> None:
+    table = Table(tmp_path, **RAMP, **LOOSE)
+    table.report()
+    table.referee.judge()
+    table.report(v1=good(1000), v2=good(1000))
+    table.referee.judge()
+    table.referee.drift([notice("warning")])
+    assert table.report(v1=good(1000), v2=good(1000)) == {2: 0.2}
+    table.referee.judge()
+    checks = table.referee.rollout("digits")["variants"][1]["verdict"]["checks"]
+    assert any(check["decision"] == "pass" for check in checks)  # by what the first step showed
