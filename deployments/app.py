@@ -28,10 +28,11 @@ from deployments.model_server import ModelServer
 from deployments.preprocessor import Preprocessor
 from deployments.referee import Directive, Referee
 from deployments.reporting import Reporting
+from deployments.resolution import Resolution
 from deployments.router import Router
 from deployments.scores import RouterReport
 from deployments.settings import GatewaySettings, VersionSettings
-from models.policy import RoutingPolicy
+from models.policy import DeclaredRouting, RoutingPolicy
 from models.store import Store
 
 logger = logging.getLogger("ray.serve")
@@ -56,13 +57,14 @@ def model_version(settings: VersionSettings) -> Application:
 class Ingress:
     """The Router behind HTTP."""
 
-    user_config_type: ClassVar[type[BaseModel]] = RoutingPolicy
+    user_config_type: ClassVar[type[BaseModel]] = DeclaredRouting
 
     def __init__(self, settings: GatewaySettings, preprocessor: DeploymentHandle, referee: DeploymentHandle) -> None:
         self._referee = RefereeOfApplication(referee)
         self._router = Router(settings, PreprocessorHandle(preprocessor), ModelServerHandles())
         self._reporting = Reporting(self._router, self._referee)
-        self._reports: asyncio.Task[None] | None = None
+        self._resolution = Resolution(self._obey, application_statuses)
+        self._tasks: list[asyncio.Task[None]] = []
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Give Ray Serve the ASGI application of this replica."""
@@ -70,10 +72,18 @@ class Ingress:
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Apply a new routing policy without a restart."""
-        self._router.reconfigure(RoutingPolicy.model_validate(user_config))
+        self._resolution.declare(DeclaredRouting.model_validate(user_config))
+        if not self._tasks:
+            self._tasks = [asyncio.ensure_future(each.run()) for each in (self._reporting, self._resolution)]
+
+    def _obey(self, policy: RoutingPolicy) -> None:
+        self._router.reconfigure(policy)
         self._reporting.report_soon()
-        if self._reports is None:
-            self._reports = asyncio.ensure_future(self._reporting.run())
+
+
+def application_statuses() -> dict[str, str]:
+    """The status of each Serve application by its name; asks the controller, and waits for it."""
+    return {name: each.status.value for name, each in serve.status().applications.items()}
 
 
 class RefereeReplica:

@@ -112,7 +112,7 @@ def _make_true(change: Change, service: Service, timeout_s: float, report: Repor
         service.wait_until_obeyed(
             change.model, policy, change.answering, lambda: _certain(history.events(), policy), timeout_s
         )
-    if before.names - after.names:
+    if before.names - after.names or after.declared.open_models:  # whose champions were named until now
         service.apply(after.plain())
         for name in before.names - after.names:
             report(f"{name} answers what it has, and ends")
