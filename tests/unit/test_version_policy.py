@@ -205,7 +205,7 @@ def test_a_file_without_any_version_is_filled_before_it_is_served(filled: Store)
 def test_between_the_steps_of_a_change_every_champion_is_named(filled: Store) -> None:
     before = ServeConfig.read(config(filled, "{version_policy: latest}"))
     change = plan_live(config(filled, "{version_policy: latest}"), filled, "affine", (1, 2), AUTHOR)
-    loading = change.after.with_routes_of(before)
+    loading = change.after.with_applications_of(before).with_routes_of(before)
     assert (loading.names, loading.model("affine").versions) == ({"gateway", "affine-v1", "affine-v2"}, (1,))
     told = change.after.with_applications_of(before)
     assert (told.names, told.model("affine").versions) == ({"gateway", "affine-v1", "affine-v2"}, (2,))
