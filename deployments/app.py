@@ -21,7 +21,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from deployments.api import create_api
-from deployments.feedback import Noted
+from deployments.feedback import Noted, Truth
 from deployments.handles import ModelServerHandles, PreprocessorHandle, RefereeOfApplication
 from deployments.messages import ImageRequest, Reply, Target
 from deployments.model_server import ModelServer
@@ -103,9 +103,9 @@ class RefereeReplica:
         """Where a model's rollout stands, as JSON. Raises ModelNotFound."""
         return self._referee.rollout(model)
 
-    async def feedback(self, labels: Sequence[tuple[str, str]]) -> list[Noted]:
+    async def feedback(self, truths: Sequence[Truth]) -> list[Noted]:
         """Note what the classes of requests, by id, really were."""
-        return self._referee.feedback(labels)
+        return self._referee.feedback(truths)
 
     async def _judge(self) -> None:
         while True:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from deployments.feedback import Feedback, Noted
+from deployments.feedback import Feedback, Noted, Truth
 from deployments.journal import Journal
 from deployments.question import Key
 from deployments.reports import Mark, Reports
@@ -48,7 +48,7 @@ class RefereeHandle(Protocol):
     async def rollout(self, model: str) -> dict[str, Any]:
         """Where a model's rollout stands. Raises a TiltyardError."""
 
-    async def feedback(self, labels: Sequence[tuple[str, str]]) -> list[Noted]:
+    async def feedback(self, truths: Sequence[Truth]) -> list[Noted]:
         """Tell it what the classes of requests, by id, really were. Raises a TiltyardError."""
 
 
@@ -90,9 +90,9 @@ class Referee:
         shares = {name: self._shares(name, policy) for name, policy in self._policy.models.items()}
         return Directive(shares, self._configured)
 
-    def feedback(self, labels: Sequence[tuple[str, str]]) -> list[Noted]:
+    def feedback(self, truths: Sequence[Truth]) -> list[Noted]:
         """Note what the classes of requests, by id, really were."""
-        return [self._feedback.note(request_id, label) for request_id, label in labels]
+        return [self._feedback.note(*truth) for truth in truths]
 
     def judge(self) -> None:
         """Look at every version on trial, and decide. Called about once a second."""
@@ -120,6 +120,7 @@ class Referee:
             "model": model,
             "champion": policy.champion,
             "routers": self._reports.routers,
+            "agreeing": self._reports.agreeing(model, policy),
             "variants": [
                 {
                     "version": version,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from deployments.feedback import Truth
 from deployments.referee import Referee
 from deployments.scores import Prediction, RouterReport
 from models.errors import ModelNotFound
@@ -206,7 +207,7 @@ def test_feedback_is_joined_to_what_routers_reported(tmp_path: Path) -> None:
     table = Table(tmp_path)
     predictions = (Prediction("digits", 2, "a", "7"),)
     table.referee.report(RouterReport("one", 0.0, 1.0, table.policy, {}, {}, {}, {}, predictions))
-    assert table.referee.feedback([("a", "7")]) == ["counted"]
+    assert table.referee.feedback([Truth("a", "7")]) == ["counted"]
     statistics = table.referee.rollout("digits")["variants"][1]["statistics"]
     assert (statistics["labelled"], statistics["correct"]) == (1, 1)
 
@@ -214,3 +215,16 @@ def test_feedback_is_joined_to_what_routers_reported(tmp_path: Path) -> None:
 def test_a_model_that_nobody_contests_has_no_rollout(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="no rollout of model 'cats' is watched"):
         Table(tmp_path).referee.rollout("cats")
+
+
+def test_it_tells_how_many_routers_were_told_the_newest_policy(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    table.report("one")
+    table.report("two")
+    assert table.referee.rollout("digits")["agreeing"] == 2
+    table.declare(challengers={2: 0.25})
+    table.report("two", configured=2.0)
+    rollout = table.referee.rollout("digits")
+    assert (rollout["agreeing"], rollout["routers"]) == (1, 2)
+    table.report("one", configured=2.1)
+    assert table.referee.rollout("digits")["agreeing"] == 2
