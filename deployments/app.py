@@ -24,7 +24,7 @@ from ray.util.metrics import Counter
 
 from deployments.api import create_api
 from deployments.drift_surroundings import RaySurroundings
-from deployments.feedback import Noted
+from deployments.feedback import Noted, Truth
 from deployments.handles import ModelServerHandles, PreprocessorHandle, RefereeOfApplication
 from deployments.messages import ImageRequest, Reply, Target
 from deployments.model_server import ModelServer
@@ -32,6 +32,7 @@ from deployments.monitoring import Monitoring
 from deployments.preprocessor import Preprocessor
 from deployments.referee import Directive, Referee
 from deployments.reporting import Reporting
+from deployments.resolution import Resolution
 from deployments.router import Router
 from deployments.scores import RouterReport
 from deployments.settings import GatewaySettings, VersionSettings
@@ -40,7 +41,7 @@ from deployments.traffic_log import TrafficLog
 from models.drift_notice import DriftNotice
 from models.errors import ServiceError
 from models.monitoring import MonitoringSettings
-from models.policy import RoutingPolicy
+from models.policy import DeclaredRouting, RoutingPolicy
 from models.store import Store
 
 logger = logging.getLogger("ray.serve")
@@ -70,7 +71,7 @@ def model_version(settings: VersionSettings) -> Application:
 class Ingress:
     """The Router behind HTTP."""
 
-    user_config_type: ClassVar[type[BaseModel]] = RoutingPolicy
+    user_config_type: ClassVar[type[BaseModel]] = DeclaredRouting
 
     def __init__(self, settings: GatewaySettings, preprocessor: DeploymentHandle, referee: DeploymentHandle) -> None:
         self._referee = RefereeOfApplication(referee)
@@ -79,7 +80,8 @@ class Ingress:
         if log is not None:
             log.start()
         self._reporting = Reporting(self._router, self._referee)
-        self._reports: asyncio.Task[None] | None = None
+        self._resolution = Resolution(self._obey, application_statuses)
+        self._tasks: list[asyncio.Task[None]] = []
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Give Ray Serve the ASGI application of this replica."""
@@ -93,10 +95,18 @@ class Ingress:
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Apply a new routing policy without a restart."""
-        self._router.reconfigure(RoutingPolicy.model_validate(user_config))
+        self._resolution.declare(DeclaredRouting.model_validate(user_config))
+        if not self._tasks:
+            self._tasks = [asyncio.ensure_future(each.run()) for each in (self._reporting, self._resolution)]
+
+    def _obey(self, policy: RoutingPolicy) -> None:
+        self._router.reconfigure(policy)
         self._reporting.report_soon()
-        if self._reports is None:
-            self._reports = asyncio.ensure_future(self._reporting.run())
+
+
+def application_statuses() -> dict[str, str]:
+    """The status of each Serve application by its name; asks the controller, and waits for it."""
+    return {name: each.status.value for name, each in serve.status().applications.items()}
 
 
 class RefereeReplica:
@@ -116,9 +126,9 @@ class RefereeReplica:
         """Where a model's rollout stands, as JSON. Raises ModelNotFound."""
         return self._referee.rollout(model)
 
-    async def feedback(self, labels: Sequence[tuple[str, str]]) -> list[Noted]:
+    async def feedback(self, truths: Sequence[Truth]) -> list[Noted]:
         """Note what the classes of requests, by id, really were."""
-        return self._referee.feedback(labels)
+        return self._referee.feedback(truths)
 
     async def drift(self, notices: Sequence[DriftNotice]) -> None:
         """Take in how drift stands, one notice for each version of a model."""

@@ -1,9 +1,9 @@
-"""What requests' classes really were: joined to the answers by request id, counted once, corrected where it changes."""
+"""What requests' classes really were: joined to the answers by model and request id, counted once, corrected later."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from deployments.scores import Prediction
 from models.variant_statistics import VariantStatistics
@@ -14,7 +14,15 @@ MAX_ANSWERS = 200_000
 MAX_EARLY = 20_000
 """Truths that came before a Router reported the answer, which takes half a second."""
 
-Noted = Literal["counted", "corrected", "duplicate", "pending"]
+Noted = Literal["counted", "corrected", "duplicate", "pending", "ambiguous"]
+
+
+class Truth(NamedTuple):
+    """What the class of a request really was. Without `model`, the only one that answered a request of this id."""
+
+    request_id: str
+    label: str
+    model: str | None = None
 
 
 @dataclass(slots=True)
@@ -46,30 +54,40 @@ class Feedback:
 
     def __init__(self, max_answers: int = MAX_ANSWERS) -> None:
         self._max_answers = max_answers
-        self._requests: OrderedDict[str, Request] = OrderedDict()
-        self._early: OrderedDict[str, str] = OrderedDict()
+        self._requests: OrderedDict[tuple[str, str], Request] = OrderedDict()
+        self._models: dict[str, tuple[str, ...]] = {}
+        self._early: OrderedDict[tuple[str, str | None], str] = OrderedDict()
         self._alone: dict[tuple[str, int], Tally] = {}
         self._beside: dict[tuple[str, int, int], Tally] = {}
 
     def remember(self, predictions: Iterable[Prediction]) -> None:
         """Take in answers; where the truth came before a shadow's answer did, that is counted now."""
         for each in predictions:
-            request = self._requests.setdefault(each.request_id, Request(each.model))
+            request = self._request(each.request_id, each.model)
             if request.truth is not None:
                 self._count(request, -1)
             request.labels[each.version] = each.label
             if request.truth is None:
-                request.truth = self._early.pop(each.request_id, None)
+                request.truth = self._early_truth(each.request_id, each.model)
             if request.truth is not None:
                 self._count(request, 1)
         while len(self._requests) > self._max_answers:
-            self._requests.popitem(last=False)
+            (request_id, model), _ = self._requests.popitem(last=False)
+            left = tuple(each for each in self._models.pop(request_id) if each != model)
+            if left:
+                self._models[request_id] = left
 
-    def note(self, request_id: str, label: str) -> Noted:
-        """Note what a request's class really was. It is pending while no answer to the request is known."""
-        request = self._requests.get(request_id)
+    def note(self, request_id: str, label: str, model: str | None = None) -> Noted:
+        """Note what a request's class really was. It is pending while no answer to the request is known.
+
+        Without a model it is ambiguous, and not counted, where several models answered a request of that id.
+        """
+        models = self._models.get(request_id, ())
+        if model is None and len(models) > 1:
+            return "ambiguous"
+        request = self._requests.get((request_id, model or (models[0] if models else "")))
         if request is None:
-            self._early[request_id] = label
+            self._early[request_id, model] = label
             if len(self._early) > MAX_EARLY:
                 self._early.popitem(last=False)
             return "pending"
@@ -81,6 +99,19 @@ class Feedback:
         request.truth = label
         self._count(request, 1)
         return "counted" if is_first else "corrected"
+
+    def _request(self, request_id: str, model: str) -> Request:
+        if (request_id, model) not in self._requests:
+            self._requests[request_id, model] = Request(model)
+            self._models[request_id] = (*self._models.get(request_id, ()), model)
+        return self._requests[request_id, model]
+
+    def _early_truth(self, request_id: str, model: str) -> str | None:
+        """The truth that came before the answer: of this model, or, if no other one answered, of any."""
+        named = self._early.pop((request_id, model), None)
+        if named is not None or len(self._models[request_id]) > 1:
+            return named
+        return self._early.pop((request_id, None), None)
 
     def statistics(self, model: str, version: int, champion: int) -> VariantStatistics:
         """How often a version was right, by itself and where the champion answered the same request."""

@@ -14,7 +14,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
-from deployments.feedback import Noted
+from deployments.feedback import Noted, Truth
 from deployments.messages import Description, ImageRequest, Reply, Requests, Target, TensorRequest
 from deployments.referee import Directive
 from deployments.scores import RouterReport
@@ -92,9 +92,9 @@ class RefereeOfApplication:
         rollout: dict[str, Any] = await call(lambda: self._handle.rollout.remote(model))
         return rollout
 
-    async def feedback(self, labels: Sequence[tuple[str, str]]) -> list[Noted]:
+    async def feedback(self, truths: Sequence[Truth]) -> list[Noted]:
         """Tell it what the classes of requests, by id, really were. Raises a TiltyardError."""
-        noted: list[Noted] = await call(lambda: self._handle.feedback.remote(labels))
+        noted: list[Noted] = await call(lambda: self._handle.feedback.remote(truths))
         return noted
 
 

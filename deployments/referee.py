@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from deployments.drift_guard import drift_event, drift_severity, is_stopped_by_drift
-from deployments.feedback import Feedback, Noted
+from deployments.feedback import Feedback, Noted, Truth
 from deployments.journal import Journal
 from deployments.question import Key
 from deployments.reports import Mark, Reports
@@ -50,7 +50,7 @@ class RefereeHandle(Protocol):
     async def rollout(self, model: str) -> dict[str, Any]:
         """Where a model's rollout stands. Raises a TiltyardError."""
 
-    async def feedback(self, labels: Sequence[tuple[str, str]]) -> list[Noted]:
+    async def feedback(self, truths: Sequence[Truth]) -> list[Noted]:
         """Tell it what the classes of requests, by id, really were. Raises a TiltyardError."""
 
 
@@ -92,9 +92,9 @@ class Referee:
         shares = {name: self._shares(name, policy) for name, policy in self._policy.models.items()}
         return Directive(shares, self._configured)
 
-    def feedback(self, labels: Sequence[tuple[str, str]]) -> list[Noted]:
+    def feedback(self, truths: Sequence[Truth]) -> list[Noted]:
         """Note what the classes of requests, by id, really were."""
-        return [self._feedback.note(request_id, label) for request_id, label in labels]
+        return [self._feedback.note(*truth) for truth in truths]
 
     def drift(self, notices: Sequence[DriftNotice]) -> None:
         """Write down how drift stands where that has changed, and stop what its guard stops for it."""
@@ -132,6 +132,7 @@ class Referee:
             "model": model,
             "champion": policy.champion,
             "routers": self._reports.routers,
+            "agreeing": self._reports.agreeing(model, policy),
             "variants": [
                 {
                     "version": version,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from deployments.question import Key
 from deployments.scores import Disagreement, RouterReport, total
+from models.policy import ModelPolicy
 from models.variant_statistics import VariantStatistics
 
 SILENT_S = 30.0
@@ -42,6 +43,10 @@ class Reports:
     def routers(self) -> int:
         """Number of Routers that reported lately."""
         return len(self._fresh())
+
+    def agreeing(self, model: str, policy: ModelPolicy) -> int:
+        """Number of Routers that reported lately and were told this policy."""
+        return sum(report.policy.models.get(model) == policy for report in self._fresh())
 
     def total(self, key: Key) -> VariantStatistics:
         """All that was ever seen of a version."""

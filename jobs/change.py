@@ -99,12 +99,13 @@ def write(change: Change) -> None:
 def _make_true(change: Change, service: Service, timeout_s: float, report: Report) -> None:
     """New versions run before a route leads to them, and routes go before their versions do: no request finds a gap."""
     before, after = change.before, change.after
+    between = after.with_applications_of(before)
     if after.names - service.declared().keys():
-        service.apply(after.with_routes_of(before).plain())
+        service.apply(between.with_routes_of(before).plain())
     for version in change.answering:
         service.wait_until_running(application_name(change.model, version), timeout_s, report)
     report("the Routers are told")
-    service.apply(after.with_applications_of(before).plain())
+    service.apply(between.plain())
     service.wait_until_running("gateway", timeout_s, report)
     policy = after.policy.models.get(change.model)
     if policy is not None:
@@ -112,7 +113,7 @@ def _make_true(change: Change, service: Service, timeout_s: float, report: Repor
         service.wait_until_obeyed(
             change.model, policy, change.answering, lambda: _certain(history.events(), policy), timeout_s
         )
-    if before.names - after.names:
+    if before.names - after.names or after.declared.open_models:  # whose champions were named until now
         service.apply(after.plain())
         for name in before.names - after.names:
             report(f"{name} answers what it has, and ends")

@@ -4,7 +4,21 @@ from typing import Literal
 
 from ruamel.yaml.comments import CommentedMap
 
+from models.policy import ModelPolicy
+
 Role = Literal["challengers", "shadows"]
+
+
+def pinned(entry: CommentedMap | None, policy: ModelPolicy) -> CommentedMap:
+    """The entry, which names the champion and all others by their numbers, in place of a `version_policy`."""
+    made = CommentedMap() if entry is None else entry
+    if made.get("champion") is None:
+        made.pop("version_policy", None)
+        made.pop("champion", None)
+        made.insert(0, "champion", policy.champion)
+        for version, share in policy.challengers.items():
+            _shares(made, "challengers")[version] = share
+    return made
 
 
 def set_share(entry: CommentedMap, role: Role, version: int, share: float) -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from jobs.serve_config import GATEWAY, ServeConfig
 from jobs.service import Service
-from models.policy import ModelPolicy, RoutingPolicy, Variant, application_name
+from models.policy import DeclaredRouting, ModelPolicy, RoutingPolicy, Variant, application_name, versions_of
 from models.rollout import Event, standings
 
 
@@ -110,7 +110,8 @@ def _live_policy(applications: dict[str, Any]) -> RoutingPolicy | None:
         for entry in told.get("deployments") or []:
             if entry["name"] == "Router":
                 try:
-                    return RoutingPolicy.model_validate(entry.get("user_config") or {})
+                    declared = DeclaredRouting.model_validate(entry.get("user_config") or {})
+                    return declared.resolved(versions_of(applications.keys()))
                 except ValidationError:
                     return None
     return None

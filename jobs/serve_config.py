@@ -21,7 +21,7 @@ from jobs.comment_lines import keep_comments
 from models.errors import Conflict, InvalidConfig, ModelNotFound, VersionNotFound
 from models.manifest import ArtifactKind
 from models.monitoring import IMPORT_PATH, MonitoringSettings
-from models.policy import ModelPolicy, RoutingPolicy, application_name
+from models.policy import DeclaredRouting, ModelPolicy, RoutingPolicy, application_name, versions_of
 from models.rollout import History
 from models.store import DEFAULT_ROOT, Store
 
@@ -84,9 +84,19 @@ class ServeConfig:
         return "".join(difflib.unified_diff(before, after, name, name))
 
     @property
-    def policy(self) -> RoutingPolicy:
+    def declared(self) -> DeclaredRouting:
         """The Router's user_config. Raises InvalidConfig."""
-        return validated(RoutingPolicy, self._router_entry().get("user_config") or {}, "Router user_config")
+        return validated(DeclaredRouting, self._router_entry().get("user_config") or {}, "Router user_config")
+
+    @property
+    def policy(self) -> RoutingPolicy:
+        """Who answers, once all applications run. Raises InvalidConfig."""
+        return self.declared.resolved(self.running)
+
+    @property
+    def running(self) -> dict[str, set[int]]:
+        """The versions of each model that have an application."""
+        return versions_of(self.names)
 
     def has(self, model: str, version: int) -> bool:
         """Whether a version is deployed."""
@@ -110,9 +120,10 @@ class ServeConfig:
         return models[model]
 
     def entry(self, model: str) -> CommentedMap:
-        """What the Router's user_config says of a model, to edit. Raises ModelNotFound."""
-        self.model(model)
-        found: CommentedMap = self._models()[model]
+        """What the Router's user_config says of a model, to edit; it names the champion. Raises ModelNotFound."""
+        policy, models = self.model(model), self._models()
+        models[model] = policy_entry.pinned(models[model], policy)
+        found: CommentedMap = models[model]
         return found
 
     def store(self, model: str) -> Store:
@@ -120,9 +131,14 @@ class ServeConfig:
         args = self.application(model, self.model(model).champion).get("args") or {}
         return Store(args.get("store", DEFAULT_ROOT))
 
+    @property
+    def gateway_store(self) -> Store:
+        """Where the histories are, and models that nothing else is said of."""
+        return Store(self.gateway_args.get("store", DEFAULT_ROOT))
+
     def history(self, model: str) -> History:
         """The decisions about a model, in the gateway's store: a model's own may be somebody else's tree."""
-        return History(Store(self.gateway_args.get("store", DEFAULT_ROOT)), model)
+        return History(self.gateway_store, model)
 
     @property
     def gateway_args(self) -> Mapping[str, Any]:
@@ -147,6 +163,17 @@ class ServeConfig:
         set up like those of the version `like`. Raises Conflict where the version is there with another store or
         artifact.
         """
+        models = self._models()
+        if model not in models:
+            models[model] = CommentedMap(champion=version)
+        elif version not in self.model(model).versions:
+            self.entry(model).setdefault("challengers", CommentedMap())[version] = 0.0
+        self.add_application(model, version, store, artifact, like)
+
+    def add_application(
+        self, model: str, version: int, store: str, artifact: ArtifactKind | None = None, like: int | None = None
+    ) -> None:
+        """Add a version's application; the Router's entry stays. Raises Conflict as `add_version`."""
         name = application_name(model, version)
         added = _application(name, model, version, store, artifact)
         if like is not None:
@@ -156,11 +183,14 @@ class ServeConfig:
             self.data["applications"].append(added)
         elif any(there.get("args", {}).get(key) != value for key, value in added["args"].items()):
             raise Conflict(f"{model} version {version} is deployed with other args; undeploy it first to change them")
-        models = self._models()
-        if model not in models:
-            models[model] = CommentedMap(champion=version)
-        elif version not in _live(models[model]):
-            models[model].setdefault("challengers", CommentedMap())[version] = 0.0
+
+    def follow_latest(self, model: str) -> None:
+        """Say of a model that is not there yet that its newest version is champion."""
+        self._models().setdefault(model, CommentedMap(version_policy="latest"))
+
+    def remove_application(self, model: str, version: int) -> None:
+        """Remove a version's application; the Router's entry stays."""
+        self._remove_applications(model, [version])
 
     def remove_version(self, model: str, version: int | None) -> None:
         """Remove a challenger, or a whole model where `version` is None.
@@ -170,10 +200,11 @@ class ServeConfig:
         models = self._models()
         if model not in models:
             raise ModelNotFound(f"model {model!r} is not deployed; there are: {', '.join(models) or 'none'}")
-        live = _live(models[model])
+        policy = self.declared.models[model].resolved(self.running.get(model, ()))
+        live = list(policy.versions) if policy is not None else []
         if version is not None and version not in live:
             raise VersionNotFound(f"{model} version {version} is not deployed; there are: {live}")
-        if version is not None and version == models[model]["champion"] and len(live) > 1:
+        if version is not None and version == live[0] and len(live) > 1:
             raise Conflict(
                 f"{model} version {version} is the champion; undeploy its challengers first, or {model} whole"
             )
@@ -181,21 +212,28 @@ class ServeConfig:
             self._remove_model(model)
             self._remove_applications(model, live)
         else:
-            policy_entry.remove(models[model], version)
+            policy_entry.remove(self.entry(model), version)
             self._remove_applications(model, [version])
 
     def with_routes_of(self, other: "ServeConfig") -> "ServeConfig":
-        """Copy with the Router's user_config of another one: what runs between the steps of a change."""
+        """Copy with the routes of another one: what runs between the steps of a change."""
         mixed = self.copy()
-        mixed._router_entry()["user_config"] = copy.deepcopy(other._router_entry().get("user_config"))
+        mixed._router_entry()["user_config"] = copy.deepcopy(other.pinned()._router_entry().get("user_config"))
         return mixed
 
     def with_applications_of(self, other: "ServeConfig") -> "ServeConfig":
-        """Copy with the applications of another one kept beside its own."""
-        mixed = self.copy()
+        """Copy with the applications of another one kept beside its own, and all champions named."""
+        mixed = self.pinned()
         kept = [app for app in other.data["applications"] if app["name"] not in self.names]
         mixed.data["applications"].extend(copy.deepcopy(kept))
         return mixed
+
+    def pinned(self) -> "ServeConfig":
+        """Copy that names every champion, so that other applications do not change who answers."""
+        made = self.copy()
+        for model in set(made.declared.open_models) & made.policy.models.keys():
+            made.entry(model)
+        return made
 
     @property
     def names(self) -> set[str]:
@@ -254,12 +292,30 @@ def check(config: ServeConfig) -> None:
     validated(ServeDeploySchema, content, "serve_config.yaml")
     for application in content["applications"]:
         _check_application(application)
-    names = {application["name"] for application in content["applications"]}
     for model, policy in config.policy.models.items():
         for version in policy.versions:
-            name = application_name(model, version)
-            if name not in names:
+            if not config.has(model, version):
+                name = application_name(model, version)
                 raise InvalidConfig(f"Router user_config: {model} version {version} has no application {name!r}")
+    for model in config.declared.open_models:
+        _check_open(config, model)
+
+
+def _check_open(config: ServeConfig, model: str) -> None:
+    """Hold the applications of a model without a named champion against its version_policy and its labels."""
+    entry, running = config.declared.models[model], config.running.get(model, set())
+    where = f"Router user_config: models.{model}"
+    live = entry.chosen(running)
+    if not live:
+        raise InvalidConfig(f"{where}: no application runs a version of it; `tiltyard deploy {model}` adds the newest")
+    if left := sorted(running - set(live)):
+        raise InvalidConfig(
+            f"{where}: its version_policy leaves {application_name(model, left[0])!r} out; `tiltyard deploy {model}`"
+            " removes it"
+        )
+    for label, version in entry.labels.items():
+        if version not in live:
+            raise InvalidConfig(f"{where}: label {label!r}: version {version} has no application")
 
 
 def validated(kind: type[T], value: Any, where: str) -> T:
@@ -324,10 +380,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, list) else value
-
-
-def _live(entry: Mapping[str, Any]) -> list[int]:
-    return list(ModelPolicy.model_validate(entry).versions)
 
 
 def _yaml() -> YAML:

@@ -86,16 +86,27 @@ class Service:
         certain: Callable[[], Collection[int]],
         timeout_s: float,
     ) -> None:
-        """Wait until the Router says that a policy holds: see `disobeyed`. Raises DeployFailed."""
+        """Wait until a Router says that a policy holds (see `disobeyed`), and the referee of all others, too.
+
+        Raises DeployFailed.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
             status, body = get_json(f"{self.gateway_address()}/models/{model}")
             why = f"it answers {status}" if status != 200 else disobeyed(policy, body["versions"], answering, certain())
             if why is None:
+                why = self._others(model, policy)
+            if why is None:
                 return
             if time.monotonic() > deadline:
                 raise DeployFailed(f"the Router does not serve {model} as told after {timeout_s:g} s: {why}")
             time.sleep(POLL_S)
+
+    def _others(self, model: str, policy: ModelPolicy) -> str | None:
+        """Why not all Routers obey yet; None where they do, and where nobody can tell."""
+        routers = len(self.replicas("gateway", "Router"))
+        rollout = self.rollout(model) if routers > 1 else None
+        return None if rollout is None else disagreeing(policy, rollout, routers)
 
     def rollout(self, model: str) -> dict[str, Any] | None:
         """What the gateway measured of each variant; None where it does not tell."""
@@ -127,6 +138,22 @@ def disobeyed(
         weight, share = policy.challengers.get(version), each["share"]
         if weight is not None and (share > weight + TINY or (version in certain and share < weight - TINY)):
             return f"version {version} has a share of {share:g}, not {weight:g}"
+    return None
+
+
+def disagreeing(policy: ModelPolicy, rollout: Mapping[str, Any], routers: int) -> str | None:
+    """Why what the referee heard of so many Routers is not the policy yet; None where it is, or where it heard nothing.
+
+    Routers report as soon as a model has two versions.
+    """
+    if not rollout["routers"]:
+        return None
+    heard = {each["version"]: (each["variant"], each["declared"]) for each in rollout["variants"]}
+    told = {v: (policy.variant(v), policy.shadows.get(v, policy.share(v))) for v in policy.versions}
+    if heard != told:
+        return "the referee has not heard of it"
+    if rollout["agreeing"] < routers:
+        return f"{rollout['agreeing']} of {routers} Routers obey"
     return None
 
 

@@ -34,19 +34,21 @@ class Watch:
         self._settled_s = SETTLED_S if settled_s is None else settled_s
         self._candidates: dict[tuple[str, int], Candidate] = {}
 
-    def newcomers(self, served: Collection[tuple[str, int]]) -> list[tuple[str, int]]:
+    def newcomers(self, served: Collection[tuple[str, int]], any_number: Collection[str] = ()) -> list[tuple[str, int]]:
         """Versions, newer than any served one of their model, that are whole and were not given before as they are.
 
-        Models that are not served at all are left alone: who has no champion needs no challenger.
+        Of the models in `any_number`, older ones too. Other models that are not served at all are left alone: who has
+        no champion needs no challenger.
         """
-        newest: dict[str, int] = {}
+        newest = dict.fromkeys(any_number, 0)
         for model, version in served:
-            newest[model] = max(version, newest.get(model, 0))
+            if model not in any_number:
+                newest[model] = max(version, newest.get(model, 0))
         found = [
             (model, version)
             for model, latest in sorted(newest.items())
             for version in self._store.versions(model)
-            if version > latest
+            if version > latest and (model, version) not in served
         ]
         self._candidates = {key: each for key, each in self._candidates.items() if key in found}
         return [key for key in found if self._is_ready(key)]

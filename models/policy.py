@@ -1,12 +1,15 @@
 """Who answers: the routing policy, edited by the commands, obeyed by the Router and enforced by the referee."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-VersionNumber = Annotated[int, Field(ge=1)]
+from models.version_policy import LATEST, Newcomers, Share, VersionNumber, VersionPolicy
+
+__all__ = ["Share", "VersionNumber"]
+
 Variant = Literal["champion", "challenger", "shadow"]
 
 
@@ -88,17 +91,19 @@ class Guard(BaseModel):
     significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
 
 
-class ModelPolicy(BaseModel):
-    """The champion answers by default; each challenger answers its share of the traffic; shadows only watch.
+class DeclaredPolicy(BaseModel):
+    """What the file says of a model: the champion and all others by their numbers, or else a `version_policy`.
 
-    A challenger with share 0 is loaded and can be asked for by number, but receives no traffic by itself. A shadow's
-    number is the share of the requests that it is sent a copy of. `labels` name versions for TensorFlow Serving's
-    clients.
+    Without a champion, the newest of the versions that run is champion, and the others can be asked for by number and
+    label. `version_policy`, the latest one by default, says which of the published versions run. A version that a label
+    names stays. `newcomers` says what a new version becomes beside a champion that is named.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    champion: VersionNumber
+    champion: VersionNumber | None = None
+    version_policy: VersionPolicy | None = None
+    newcomers: Newcomers = Newcomers()
     challengers: dict[VersionNumber, Share] = {}
     shadows: dict[VersionNumber, Share] = {}
     labels: dict[str, VersionNumber] = {}
@@ -108,7 +113,22 @@ class ModelPolicy(BaseModel):
     guard: Guard = Guard()
 
     @model_validator(mode="after")
-    def _consistent(self) -> "ModelPolicy":
+    def _names_the_champion_or_none(self) -> "DeclaredPolicy":
+        if self.champion is not None and self.version_policy is not None:
+            raise ValueError(
+                f"champion {self.champion} and a version_policy, which makes the newest version champion, contradict"
+                " each other; keep one of them"
+            )
+        if self.champion is None and (self.challengers or self.shadows):
+            raise ValueError("challengers and shadows need a champion that is named by its number")
+        specific = self.version_policy.specific if self.version_policy is not None else None
+        for label, version in self.labels.items():
+            if specific is not None and version not in specific.versions:
+                raise ValueError(f"label {label!r}: version {version} is not among the specific ones")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DeclaredPolicy":
         if self.champion in self.challengers:
             raise ValueError(f"version {self.champion} is the champion and cannot challenge itself")
         for version in self.shadows:
@@ -117,10 +137,42 @@ class ModelPolicy(BaseModel):
         total = sum(self.challengers.values())
         if total > 1 + 1e-9:
             raise ValueError(f"the challengers' shares add up to {total:g}; at most 1 can be given away")
+        live = (self.champion, *self.challengers, *self.shadows)
         for label, version in self.labels.items():
-            if version not in self.versions:
-                raise ValueError(f"label {label!r}: version {version} is not live; there are: {self.versions}")
+            if self.champion is not None and version not in live:
+                raise ValueError(f"label {label!r}: version {version} is not live; there are: {live}")
         return self
+
+    def chosen(self, versions: Collection[int]) -> tuple[int, ...]:
+        """Those of some versions that are to be live where no champion is named, oldest first."""
+        chosen = (self.version_policy or LATEST).chosen(versions)
+        return tuple(sorted({*chosen, *(set(self.labels.values()) & set(versions))}))
+
+    def resolved(self, running: Collection[int]) -> "ModelPolicy | None":
+        """Who answers while these versions run; None while nobody can."""
+        if self.champion is not None:
+            return ModelPolicy.model_validate(dict(self))
+        live = self.chosen(running)
+        if not live:
+            return None
+        found = {
+            "champion": live[-1],
+            "version_policy": None,
+            "challengers": dict.fromkeys(reversed(live[:-1]), 0.0),
+            "labels": {label: version for label, version in self.labels.items() if version in live},
+        }
+        return ModelPolicy.model_validate({**dict(self), **found})
+
+
+class ModelPolicy(DeclaredPolicy):
+    """The champion answers by default; each challenger answers its share of the traffic; shadows only watch.
+
+    A challenger with share 0 is loaded and can be asked for by number, but receives no traffic by itself. A shadow's
+    number is the share of the requests that it is sent a copy of. `labels` name versions for TensorFlow Serving's
+    clients.
+    """
+
+    champion: VersionNumber
 
     @property
     def versions(self) -> tuple[int, ...]:
@@ -150,18 +202,12 @@ class ModelPolicy(BaseModel):
 
 
 class RoutingPolicy(BaseModel):
-    """The Router's user_config. `default_model` answers requests that name none; the first model if not set."""
+    """Who answers for each model. `default_model` answers requests that name none; the first model if not set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     default_model: str | None = None
     models: dict[str, ModelPolicy] = {}
-
-    @model_validator(mode="after")
-    def _default_is_there(self) -> "RoutingPolicy":
-        if self.default_model is not None and self.default_model not in self.models:
-            raise ValueError(f"default_model {self.default_model!r} is not among the models")
-        return self
 
     @property
     def default(self) -> str | None:
@@ -169,6 +215,41 @@ class RoutingPolicy(BaseModel):
         return self.default_model or next(iter(self.models), None)
 
 
+class DeclaredRouting(BaseModel):
+    """The Router's user_config. A model of which nothing more is said than its name has no champion named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    default_model: str | None = None
+    models: dict[str, Annotated[DeclaredPolicy, BeforeValidator(lambda entry: {} if entry is None else entry)]] = {}
+
+    @model_validator(mode="after")
+    def _default_is_there(self) -> "DeclaredRouting":
+        if self.default_model is not None and self.default_model not in self.models:
+            raise ValueError(f"default_model {self.default_model!r} is not among the models")
+        return self
+
+    @property
+    def open_models(self) -> tuple[str, ...]:
+        """Models without a champion that is named by its number."""
+        return tuple(name for name, entry in self.models.items() if entry.champion is None)
+
+    def resolved(self, running: Mapping[str, Collection[int]]) -> RoutingPolicy:
+        """Who answers while these versions of models run; models of which none can are left out."""
+        found = {name: entry.resolved(running.get(name, ())) for name, entry in self.models.items()}
+        default = self.default_model or next(iter(self.models), None)
+        return RoutingPolicy(default_model=default, models={k: v for k, v in found.items() if v is not None})
+
+
 def application_name(model: str, version: int) -> str:
     """Name of the Serve application that runs a version."""
     return f"{model}-v{version}"
+
+
+def versions_of(applications: Collection[str]) -> dict[str, set[int]]:
+    """The versions by model that applications of these names run."""
+    found: dict[str, set[int]] = {}
+    for name in applications:
+        if match := re.fullmatch(r"(.+)-v([1-9][0-9]*)", name):
+            found.setdefault(match[1], set()).add(int(match[2]))
+    return found

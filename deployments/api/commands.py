@@ -1,8 +1,9 @@
 """Operations over HTTP: the commands of `tiltyard`, for whoever has the operator's key."""
 
+import asyncio
 import hashlib
 import hmac
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,10 +13,11 @@ from starlette.responses import Response
 from deployments.api.body import parse_json, read_body, validated
 from deployments.api.responses import FAILURES, json_response
 from deployments.command import run_command
+from deployments.operation_log import OperationLog
 from deployments.router import Router
 from models.errors import NotFound, Unauthorized
 from models.policy import Share, VersionNumber
-from models.store import resolve_root
+from models.store import Store, resolve_root
 
 routes = APIRouter(tags=["operations"], prefix="/operations")
 
@@ -75,6 +77,16 @@ class Weights(Command):
         return [f"{version}={share}" for version, share in self.weights.items()]
 
 
+class Operation(BaseModel):
+    """What became of an operation: `answer` is there when it is `done`, `error` when it has `failed`."""
+
+    operation: str
+    command: str
+    state: Literal["running", "done", "failed"]
+    answer: dict[str, Any] | None = None
+    error: dict[str, str] | None = None
+
+
 COMMANDS: dict[str, type[Command]] = {
     "challenge": Challenge,
     "promote": OneVersion,
@@ -87,7 +99,7 @@ COMMANDS: dict[str, type[Command]] = {
 @routes.post(
     "/{name}/{command}",
     summary="Challenge, promote, rollback, retire, or set weights",
-    responses={**FAILURES},
+    responses={200: {}, 202: {"model": Operation}, **FAILURES},
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -101,7 +113,10 @@ COMMANDS: dict[str, type[Command]] = {
     },
 )
 async def operate(request: Request, name: str, command: str) -> Response:
-    """Run a command as `tiltyard` does and tell the state before and after. Needs `authorization: Bearer KEY`."""
+    """Run a command as `tiltyard` does and tell the state before and after. Needs `authorization: Bearer KEY`.
+
+    One that outlasts the deadline of a request is answered 202 and goes on; GET the `location` to see what became of it.
+    """
     router: Router = request.app.state.router
     operator = authorized(request, router.settings.operator_key_sha256)
     if command not in COMMANDS:
@@ -110,7 +125,31 @@ async def operate(request: Request, name: str, command: str) -> Response:
     asked = validated(COMMANDS[command], await read_body(request, parse_json))
     where = [f"--file={resolve_root(router.settings.serve_config)}", f"--address={router.settings.dashboard}"]
     given = [command, name, *asked.arguments(), *asked.options(), *where, "--json", f"--by={operator}"]
-    return json_response(await run_command(given))
+    log = OperationLog(Store(router.settings.store))
+    operation = log.begin(f"{command} {name}")
+    running = asyncio.ensure_future(log.followed(operation, run_command(given)))
+    running.add_done_callback(_noted)
+    done, _ = await asyncio.wait([running], timeout=router.settings.request_timeout_s)
+    if done:
+        return json_response(running.result())
+    response = json_response(log.read(operation))
+    response.status_code = 202
+    response.headers["location"] = f"/operations/{operation}"
+    return response
+
+
+def _noted(running: asyncio.Future[dict[str, Any]]) -> None:
+    """Nobody may wait any more for what it raised: that is in the log."""
+    if not running.cancelled():
+        running.exception()
+
+
+@routes.get("/{operation}", summary="What became of an operation?", responses={200: {"model": Operation}, **FAILURES})
+async def became(request: Request, operation: str) -> Response:
+    """Tell whether an operation runs, is done, or failed, and what it answered. Needs `authorization: Bearer KEY`."""
+    router: Router = request.app.state.router
+    authorized(request, router.settings.operator_key_sha256)
+    return json_response(OperationLog(Store(router.settings.store)).read(operation))
 
 
 def authorized(request: Request, key_sha256: str | None) -> str:

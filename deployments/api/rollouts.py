@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from deployments.api.body import parse_json, read_body, validated
 from deployments.api.responses import FAILURES, json_response
+from deployments.feedback import Truth
 from deployments.referee import RefereeHandle
 from deployments.router import Router
 from models.errors import RefereeUnavailable
@@ -23,12 +24,13 @@ TIMEOUT_S = 5.0
 
 
 class Label(BaseModel):
-    """What the class of an answered request really was."""
+    """What the class of an answered request really was. `model` is needed where several answered one of that id."""
 
     model_config = ConfigDict(extra="forbid")
 
     request_id: str = Field(min_length=1, max_length=200)
     label: str = Field(max_length=200)
+    model: str | None = Field(None, min_length=1, max_length=63)
 
 
 class Labels(BaseModel):
@@ -43,13 +45,15 @@ class Counted(BaseModel):
     """What became of them.
 
     To `pending` ones no answer is known: it is reported in a moment, or it was given too long ago, or to a model that
-    has one version only. They count if it still comes.
+    has one version only. They count if it still comes. `ambiguous` ones name no model, and several models answered a
+    request of that id; they count for none.
     """
 
     counted: int = 0
     corrected: int = 0
     duplicate: int = 0
     pending: int = 0
+    ambiguous: int = 0
 
 
 @routes.get("/models/{name}/rollout", summary="How do the variants of a model fare?", responses={**FAILURES})
@@ -79,12 +83,11 @@ async def feedback(request: Request) -> Response:
     """Count true classes against the answers of each version."""
     body = await read_body(request, parse_json)
     labels = validated(Labels, body).feedback if "feedback" in body else [validated(Label, body)]
-    told = [(each.request_id, each.label) for each in labels]
     router: Router = request.app.state.router
     if router.log is not None:
-        router.log.note_feedback(told)
+        router.log.note_feedback([(each.request_id, each.label) for each in labels])
     async with _within_reason():
-        noted = await _referee(request).feedback(told)
+        noted = await _referee(request).feedback([Truth(each.request_id, each.label, each.model) for each in labels])
     return json_response({**Counted().model_dump(), **Counter(noted)})
 
 

@@ -33,16 +33,26 @@ def deploy(
 ) -> None:
     """Serve a published version: write it into serve_config.yaml and apply that to the running service.
 
-    Nothing that runs already is touched. The first version of a model becomes its champion; a later one is loaded
-    beside it without traffic of its own, to be asked by ?version=N.
+    NAME alone follows the model's `version_policy`, of a model that is not served yet its latest version: the newest
+    version becomes champion once it is loaded and warm; then those that the policy leaves out are unloaded. Where the
+    file names a champion, and with NAME@VERSION, nothing that runs is touched: the version is loaded beside the
+    champion without traffic of its own, to be asked by ?version=N; the first one of a model becomes its champion.
     """
     from jobs import change as changes
-    from jobs import deploy
+    from jobs.deploy import plan_deploy
+    from jobs.serve_config import ServeConfig
+    from jobs.version_policy import check_published, plan_live
 
     opened = Store(store)
     model, version = parse_version(name, opened)
     with changes.alone(file):
-        change = deploy.plan_deploy(file, opened, model, version, artifact, author())
+        config = ServeConfig.read(file)
+        if "@" in name or (model in config.declared.models and model not in config.declared.open_models):
+            change = plan_deploy(file, opened, model, version, artifact, author())
+        else:
+            check_published(config, model, opened.versions(model))
+            change = plan_live(file, opened, model, opened.versions(model), author(), artifact)
+            version = change.after.model(model).champion
         print_diff(change.diff)
         if dry_run:
             return

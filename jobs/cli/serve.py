@@ -4,37 +4,29 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from jobs.cli.options import CONFIG
-from jobs.cli.rollout import WEIGHT
-from jobs.policy_entry import Role
-from jobs.printing import out, print_addresses
+from jobs.printing import out, print_addresses, print_diff
 from models.errors import InvalidRequest
-
-Watched = Literal["challenger", "shadow"]
 
 
 def serve(
     file: Annotated[Path, typer.Argument(help="What runs.")] = CONFIG,
-    watch: Annotated[
-        Watched | None,
-        typer.Option(help="Let versions that appear in the store join as this.", show_default=False),
-    ] = None,
-    share: Annotated[
-        float, typer.Option(min=0, max=1, help="With --watch: their share of the traffic, or of copies.")
-    ] = WEIGHT,
+    watch: Annotated[bool, typer.Option("--watch", help="Let versions that appear in the store join.")] = False,
 ) -> None:
     """Run `serve run FILE` with Ray Serve's fast ingress; train the digits first if they are not published yet.
 
-    With --watch, a new numbered directory in the store of a model that is served is loaded beside its champion once it
-    is whole, and FILE is edited as `tiltyard challenge` does. One that does not load changes nothing.
+    Of models for which FILE names no champion, it serves what their `version_policy` chooses of the published versions,
+    the newest as champion. With --watch it goes on to do so: a new numbered directory in the store is served once it is
+    whole, loaded and warm, and FILE is edited as `tiltyard deploy` does. Beside a champion that FILE names it joins as
+    the model's `newcomers` say, a shadow unless told otherwise. One that does not load changes nothing.
 
-    tiltyard serve --watch shadow --share 1
+    tiltyard serve --watch
     """
-    from jobs.newcomers import Newcomers
+    from jobs.newcomers import Newcomers, add_missing
     from jobs.serve import Serving, unpublished
 
     for model, version, store in unpublished(file):
@@ -45,6 +37,8 @@ def serve(
         if trained.returncode != 0:
             sys.exit(trained.returncode)
         break
+    for change in add_missing(file):
+        print_diff(change.diff)
     for end in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(end, lambda number, _: sys.exit(128 + number))
     serving = Serving(file)
@@ -52,9 +46,9 @@ def serve(
     try:
         if serving.wait_until_healthy(lambda text: out.print(text, markup=False)):
             print_addresses(serving.address, serving.dashboard)
-            if watch is not None:
-                role: Role = "shadows" if watch == "shadow" else "challengers"
-                newcomers = Newcomers(file, serving.dashboard, role, share, lambda text: out.print(text, markup=False))
+            newcomers = Newcomers(file, serving.dashboard, lambda text: out.print(text, markup=False))
+            newcomers.catch_up()
+            if watch:
                 newcomers.start()
         code = serving.wait()
     except KeyboardInterrupt:

@@ -62,14 +62,23 @@ def test_a_bad_challenger_is_stopped_and_no_client_notices(running: Running, pic
         assert running.tiltyard("retire", "digits", str(version)).returncode == 0
 
 
+def asked(running: Running, path: str, body: dict[str, Any] | None = None) -> tuple[str | None, dict[str, Any]]:
+    """Where to ask again, of an operation that goes on, and the answer."""
+    headers = {"authorization": f"Bearer {OPERATOR_KEY}", "content-type": "application/json"}
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(running.address + path, data, headers), timeout=60) as response:
+        return response.headers.get("location"), json.load(response)
+
+
 def operate(running: Running, command: str, **body: Any) -> dict[str, Any]:
-    request = urllib.request.Request(
-        f"{running.address}/operations/digits/{command}",
-        json.dumps(body).encode(),
-        {"authorization": f"Bearer {OPERATOR_KEY}", "content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=120) as response:
-        answer: dict[str, Any] = json.load(response)
+    """Have a command carried out, however long it takes."""
+    location, answer = asked(running, f"/operations/digits/{command}", body)
+    if location is None:
+        return answer
+    wait_until(lambda: asked(running, str(location))[1]["state"] != "running", 120)
+    became: dict[str, Any] = asked(running, location)[1]
+    assert became["state"] == "done", became
+    answer = became["answer"]
     return answer
 
 

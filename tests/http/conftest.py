@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from deployments.api import create_api
-from deployments.feedback import Noted
+from deployments.feedback import Noted, Truth
 from deployments.inference import Call, Inference
 from deployments.messages import Capacity, Description, Reply, Requests
 from deployments.preprocessor import Preprocessor
@@ -78,8 +78,8 @@ class LocalReferee:
     async def rollout(self, model: str) -> dict[str, Any]:
         return self.referee.rollout(model)
 
-    async def feedback(self, labels: Sequence[tuple[str, str]]) -> list[Noted]:
-        return self.referee.feedback(labels)
+    async def feedback(self, truths: Sequence[Truth]) -> list[Noted]:
+        return self.referee.feedback(truths)
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,20 @@
 import asyncio
 import hashlib
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from deployments.api import create_api
-from deployments.feedback import Noted
+from deployments.feedback import Noted, Truth
 from deployments.preprocessor import Preprocessor
 from deployments.router import Router
+from deployments.scores import Prediction
 from deployments.settings import GatewaySettings
+from models.errors import Conflict, DeployFailed
 from models.policy import RoutingPolicy
 from models.store import Store
 from tests.http.answers import assert_error
@@ -18,6 +22,7 @@ from tests.http.conftest import LocalModelServers, LocalReferee
 
 ROWS = {"instances": [[1.0, 2.0, 3.0]]}
 KEY = "open sesame"
+EACH_ONCE = {"counted": 1, "corrected": 1, "duplicate": 1, "pending": 1}
 
 
 def reported(router: Router, referee: LocalReferee) -> None:
@@ -67,7 +72,7 @@ def test_feedback_says_what_became_of_it(client: TestClient, router: Router, ref
     reported(router, referee)
     labels = [{"request_id": "a", "label": label} for label in ("dark", "light", "light")]
     body = {"feedback": [*labels, {"request_id": "never", "label": "light"}]}
-    assert client.post("/feedback", json=body).json() == {"counted": 1, "corrected": 1, "duplicate": 1, "pending": 1}
+    assert client.post("/feedback", json=body).json() == {**EACH_ONCE, "ambiguous": 0}
     assert client.post("/feedback", json={"request_id": "neither", "label": "light"}).json()["pending"] == 1
     assert_error(client.post("/feedback", json={"request_id": "a"}), 400, "invalid_json")
     assert_error(client.post("/feedback", json={"feedback": []}), 400, "invalid_json")
@@ -110,9 +115,9 @@ def test_a_label_names_a_version(client: TestClient, router: Router) -> None:
     assert "no label 'canary'; there are: stable" in answer.json()["error"]["message"]
 
 
-def operations(model_servers: LocalModelServers, referee: LocalReferee, key: str | None) -> TestClient:
+def operations(model_servers: LocalModelServers, referee: LocalReferee, key: str | None, **more: Any) -> TestClient:
     hashed = hashlib.sha256(key.encode()).hexdigest() if key else None
-    settings = GatewaySettings(operator_key_sha256=hashed)
+    settings = GatewaySettings(operator_key_sha256=hashed, **more)
     router = Router(settings, Preprocessor(model_servers, 1), model_servers)
     router.reconfigure(RoutingPolicy.model_validate({"models": {"light": {"champion": 1, "challengers": {2: 0.0}}}}))
     return TestClient(create_api(router, referee), raise_server_exceptions=False)
@@ -148,9 +153,61 @@ def test_operations_that_make_no_sense_run_nothing(
     assert_error(answer, status, code)
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_operation_that_outlasts_the_request_goes_on_and_is_asked_for(
+    model_servers: LocalModelServers,
+    referee: LocalReferee,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: bool,
+) -> None:
+    async def slowly(arguments: Sequence[str]) -> dict[str, Any]:
+        await asyncio.sleep(0.3)
+        if fails:
+            raise DeployFailed("it did not start")
+        return {"ran": arguments[0]}
+
+    monkeypatch.setattr("deployments.api.commands.run_command", slowly)
+    headers = {"authorization": f"Bearer {KEY}"}
+    with operations(model_servers, referee, KEY, request_timeout_s=0.05, store=str(tmp_path)) as client:
+        begun = client.post("/operations/light/promote", json={"version": 2}, headers=headers)
+        assert begun.status_code == 202
+        assert begun.json() == {**begun.json(), "command": "promote light", "state": "running"}
+        assert_error(client.get(begun.headers["location"]), 401, "unauthorized")
+        deadline = time.monotonic() + 10
+        while (became := client.get(begun.headers["location"], headers=headers).json())["state"] == "running":
+            assert time.monotonic() < deadline
+        if fails:
+            assert (became["state"], became["error"]["code"]) == ("failed", "deploy_failed")
+        else:
+            assert (became["state"], became["answer"]) == ("done", {"ran": "promote"})
+        for unknown in ("0" * 20, "..history"):
+            assert_error(client.get(f"/operations/{unknown}", headers=headers), 404, "not_found")
+
+
+def test_an_operation_that_is_quick_is_answered_at_once(
+    model_servers: LocalModelServers, referee: LocalReferee, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(arguments: Sequence[str]) -> dict[str, Any]:
+        raise Conflict("it is the champion already")
+
+    monkeypatch.setattr("deployments.api.commands.run_command", refuse)
+    client = operations(model_servers, referee, KEY, store=str(tmp_path))
+    answer = client.post("/operations/light/promote", json={"version": 1}, headers={"authorization": f"Bearer {KEY}"})
+    assert_error(answer, 409, "conflict")
+
+
+def test_feedback_names_the_model_where_ids_are_not_enough(client: TestClient, referee: LocalReferee) -> None:
+    for model in ("light", "affine"):
+        referee.referee._feedback.remember([Prediction(model, 1, "same", "light")])
+    truth = {"request_id": "same", "label": "light"}
+    assert client.post("/feedback", json=truth).json()["ambiguous"] == 1
+    assert client.post("/feedback", json={**truth, "model": "light"}).json()["counted"] == 1
+
+
 def test_a_referee_that_is_away_is_not_waited_for(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     class Away(LocalReferee):
-        async def feedback(self, labels: Sequence[tuple[str, str]]) -> list[Noted]:
+        async def feedback(self, truths: Sequence[Truth]) -> list[Noted]:
             await asyncio.sleep(60)
             raise AssertionError
 

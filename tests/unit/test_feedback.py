@@ -52,3 +52,37 @@ def test_feedback_that_comes_before_the_answer_is_reported_counts_then() -> None
     assert feedback.note("a", "3") == "duplicate"
     champion = feedback.statistics("digits", 1, champion=1)
     assert (champion.labelled, champion.correct) == (1, 1)
+
+
+def of_two_models(feedback: Feedback) -> None:
+    for model, label in (("digits", "3"), ("cats", "tabby")):
+        feedback.remember([Prediction(model, 1, "a", label)])
+
+
+def correct(feedback: Feedback, model: str) -> tuple[int, int]:
+    counted = feedback.statistics(model, 1, champion=1)
+    return counted.labelled, counted.correct
+
+
+def test_a_request_id_of_two_models_is_told_apart_by_the_model() -> None:
+    feedback = Feedback()
+    of_two_models(feedback)
+    assert feedback.note("a", "3") == "ambiguous"
+    assert feedback.note("a", "3", "digits") == "counted"
+    assert feedback.note("a", "siamese", "cats") == "counted"
+    assert feedback.note("a", "siamese", "dogs") == "pending"
+    assert (correct(feedback, "digits"), correct(feedback, "cats")) == ((1, 1), (1, 0))
+
+
+def test_the_truth_of_a_model_that_comes_before_its_answer_is_its_own() -> None:
+    feedback = Feedback()
+    assert feedback.note("a", "tabby", "cats") == "pending"
+    of_two_models(feedback)
+    assert (correct(feedback, "digits"), correct(feedback, "cats")) == ((0, 0), (1, 1))
+
+
+def test_what_is_forgotten_of_one_model_makes_nothing_ambiguous() -> None:
+    feedback = Feedback(max_answers=1)
+    of_two_models(feedback)
+    assert feedback.note("a", "tabby") == "counted"
+    assert (correct(feedback, "digits"), correct(feedback, "cats")) == ((0, 0), (1, 1))

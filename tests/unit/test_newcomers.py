@@ -24,7 +24,7 @@ applications:
       - name: Router
         user_config:
           models:
-            affine: {champion: 1}
+            affine: {champion: 1, newcomers: {variant: shadow, share: 0.5}}
   - name: affine-v1
     route_prefix: null
     import_path: deployments.app:model_version
@@ -41,7 +41,7 @@ def newcomers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Newcomer
     path = tmp_path / "serve_config.yaml"
     path.write_text(YAML.replace("STORE", str(store.root)))
     said: list[str] = []
-    return Newcomers(path, f"http://127.0.0.1:{free_port()}", "shadows", 0.5, said.append), store, said
+    return Newcomers(path, f"http://127.0.0.1:{free_port()}", said.append), store, said
 
 
 def look(made: Newcomers) -> list[tuple[str, int]]:

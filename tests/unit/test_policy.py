@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.policy import ModelPolicy, RoutingPolicy
+from models.policy import DeclaredRouting, ModelPolicy, RoutingPolicy
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_bad_policies_are_refused(policy: dict[str, Any], message: str) -> None:
 
 def test_default_model_must_be_there() -> None:
     with pytest.raises(ValidationError, match="'cats' is not among the models"):
-        RoutingPolicy.model_validate({"default_model": "cats", "models": {"digits": {"champion": 1}}})
+        DeclaredRouting.model_validate({"default_model": "cats", "models": {"digits": {"champion": 1}}})
 
 
 def test_the_first_model_is_the_default() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deployments.feedback import Truth
 from deployments.referee import Referee
 from deployments.scores import Prediction, RouterReport
 from models.drift_notice import DriftNotice
@@ -209,7 +210,7 @@ def test_feedback_is_joined_to_what_routers_reported(tmp_path: Path) -> None:
     table = Table(tmp_path)
     predictions = (Prediction("digits", 2, "a", "7"),)
     table.referee.report(RouterReport("one", 0.0, 1.0, table.policy, {}, {}, {}, {}, predictions))
-    assert table.referee.feedback([("a", "7")]) == ["counted"]
+    assert table.referee.feedback([Truth("a", "7")]) == ["counted"]
     statistics = table.referee.rollout("digits")["variants"][1]["statistics"]
     assert (statistics["labelled"], statistics["correct"]) == (1, 1)
 
@@ -274,3 +275,16 @@ def test_drift_does_not_make_a_ramp_begin_anew(tmp_path: Path) -> None:
     table.referee.judge()
     checks = table.referee.rollout("digits")["variants"][1]["verdict"]["checks"]
     assert any(check["decision"] == "pass" for check in checks)  # by what the first step showed
+
+
+def test_it_tells_how_many_routers_were_told_the_newest_policy(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    table.report("one")
+    table.report("two")
+    assert table.referee.rollout("digits")["agreeing"] == 2
+    table.declare(challengers={2: 0.25})
+    table.report("two", configured=2.0)
+    rollout = table.referee.rollout("digits")
+    assert (rollout["agreeing"], rollout["routers"]) == (1, 2)
+    table.report("one", configured=2.1)
+    assert table.referee.rollout("digits")["agreeing"] == 2

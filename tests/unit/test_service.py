@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from jobs.service import disobeyed
+from jobs.service import disagreeing, disobeyed
 from models.policy import ModelPolicy
 
 POLICY = ModelPolicy(champion=1, challengers={2: 0.1}, shadows={3: 0.5})
@@ -37,3 +37,22 @@ def test_what_a_router_does_not_obey_is_said(versions: list[dict[str, Any]], why
 def test_a_ramp_may_hold_a_share_back_and_who_need_not_answer_may_be_down() -> None:
     versions = [said(1, "champion", 0.99, "unavailable"), said(2, "challenger", 0.01), OBEYED[2]]
     assert disobeyed(POLICY, versions, answering={2}, certain=()) is None
+
+
+def heard(agreeing: int, champion: int = 1, routers: int = 3) -> dict[str, Any]:
+    parts = {1: ("challenger", 0.9), 2: ("challenger", 0.1), 3: ("shadow", 0.5)} | {champion: ("champion", 0.9)}
+    variants = [{"version": v, "variant": variant, "declared": share} for v, (variant, share) in parts.items()]
+    return {"routers": routers, "agreeing": agreeing, "variants": variants}
+
+
+@pytest.mark.parametrize(
+    ("rollout", "why"),
+    [
+        pytest.param(heard(3), None, id="all"),
+        pytest.param(heard(2), "2 of 3 Routers obey", id="one does not"),
+        pytest.param(heard(3, champion=2), "the referee has not heard of it", id="all were told something else"),
+        pytest.param(heard(0, routers=0), None, id="nobody reports"),
+    ],
+)
+def test_all_routers_are_waited_for(rollout: dict[str, Any], why: str | None) -> None:
+    assert disagreeing(POLICY, rollout, 3) == why
