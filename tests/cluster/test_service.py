@@ -68,7 +68,7 @@ def test_what_is_asked_comes_into_the_table_of_the_traffic_log(running: Running,
         table = tables.predictions("digits").read(["request_id", "label", "image_width", "version", "status"])
         rows = [row for row in table.to_pylist() if row["request_id"] in asked]
     assert len(rows) == 20
-    assert {(row["version"], row["status"], row["image_width"]) for row in rows} == {(1, "ok", 28.0)}
+    assert {(row["version"], row["status"], row["image_width"]) for row in rows} == {(1, "ok", 64.0)}
 
 
 def test_tensors_are_answered_like_images(running: Running, held_out: digits.Split) -> None:
