@@ -98,7 +98,7 @@ class Slot:
         """The sums. `is_renamed`: the file that was last intended is not there under its temporary name."""
         told = dict(zip(_COUNTERS, self._counters, strict=False))
         spooled = max(told["spooled"], told["next_spooled"]) if is_renamed else told["spooled"]
-        lost = {reason: told[reason] for reason in REASONS if told[reason]}
+        lost: dict[str, int] = {reason: told[reason] for reason in REASONS if told[reason]}
         return Account(told["accepted"], told["sampled_out"], spooled, lost)
 
 
