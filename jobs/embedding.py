@@ -80,7 +80,7 @@ def without_embedding(model: onnx.ModelProto) -> onnx.ModelProto:
 def projection(width: int) -> npt.NDArray[np.float32]:
     """The matrix [width, DIMENSIONS]; the same for every model of that width."""
     drawn = np.random.default_rng(SEED).standard_normal((width, DIMENSIONS))
-    return (drawn / np.sqrt(width)).astype(np.float32)
+    return np.asarray(drawn / np.sqrt(width), np.float32)
 
 
 def _is_ours(name: str) -> bool:
