@@ -68,9 +68,9 @@ class Preprocessor:
             for request, each in zip(requests, decoded, strict=True)
             if not isinstance(each, TiltyardError)
         ]
-        *replies, features = await asyncio.gather(
-            *(self._infer(target, call) for call in calls(tensors)), _features(decoded)
-        )
+        inferring = asyncio.gather(*(self._infer(target, call) for call in calls(tensors)))
+        features = await _features(decoded)
+        replies = await inferring
         answers = chain.from_iterable(reply.outcomes for reply in replies)
         outcomes = [each if isinstance(each, TiltyardError) else next(answers) for each in decoded]
         for item, outcome in enumerate(outcomes):

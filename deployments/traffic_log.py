@@ -75,7 +75,7 @@ class TrafficLog:
         try:
             return self._note(asked, served, awaits_comparison)
         except Exception:
-            self._say("the traffic log failed to take a request")
+            self._give_up("predictions", asked.variant.model, len(served))
             return []
 
     def _note(self, asked: Asked, served: Sequence[Served], awaits_comparison: bool) -> list[Record]:
@@ -110,7 +110,7 @@ class TrafficLog:
             served = {item: Served(asked.variant, error, manifest) for item, error in failed.items()}
             self._offer(asked.variant.model, [record(asked, i, each, now, total_ms) for i, each in served.items()])
         except Exception:
-            self._say("the traffic log failed to take a challenger's failure")
+            self._give_up("predictions", asked.variant.model, len(failed))
 
     def note_copies(
         self,
@@ -134,7 +134,7 @@ class TrafficLog:
                 records.append(record(asked, item, each, now, milliseconds, with_whom, compared, features))
             self._offer(asked.variant.model, records)
         except Exception:
-            self._say("the traffic log failed to take a shadow's answer")
+            self._give_up("predictions", asked.variant.model, len(copies))
 
     def note_comparison(
         self, records: Sequence[Record], champion: Variant, agreements: Mapping[int, Sequence[Agreement]]
@@ -153,7 +153,7 @@ class TrafficLog:
             if self._accept(self._slot("feedback", None), feedback.rows, feedback.size_bytes):
                 self._buffer.append(feedback)
         except Exception:
-            self._say("the traffic log failed to take feedback")
+            self._give_up("feedback", None, len(labels))
 
     def _offer(self, model: str, records: Sequence[Record]) -> None:
         rows = size_bytes = kept = 0
@@ -200,10 +200,16 @@ class TrafficLog:
         """Name an API key without telling it: only who has the spool's key could try others."""
         return hashlib.blake2b(api_key.encode(), digest_size=6, key=self._key).hexdigest()
 
-    def _say(self, what: str) -> None:
-        """A bug, said once with its traceback: it would come with every request."""
-        logger.log(logging.DEBUG if self._has_failed else logging.ERROR, what, exc_info=True)
+    def _give_up(self, kind: str, model: str | None, items: int) -> None:
+        """A bug: counted, and said once with its traceback, for it would come with every request."""
+        logger.log(logging.DEBUG if self._has_failed else logging.ERROR, "the traffic log has a bug", exc_info=True)
         self._has_failed = True
+        try:
+            slot = self._slot(kind, model)
+            slot.add("accepted", items)
+            slot.add("not_taken", items)
+        except ValueError:  # more models than a ledger has room for
+            logger.exception("the traffic log cannot count")
 
 
 class _Cancelled(TiltyardError):

@@ -144,6 +144,8 @@ def _columns(spec: TensorSpec, array: Array) -> Columns:
     name = INPUT + column_name(spec.name)
     width = columns_of(spec)
     values = array.reshape(len(array), -1)
+    if width not in (None, values.shape[1]):
+        raise ValueError(f"input {spec.name!r} has {values.shape[1]} values a row, not {width}")
     if width is None:
         return {f"{name}_{what}": column for what, column in zip(SUMMARY, _summary(values), strict=True)}
     each = (_hashed(column) if values.dtype.kind in "OSU" else _floats(column) for column in values.T)

@@ -43,7 +43,7 @@ def prediction_columns(outputs: Tensors, output: OutputKind, labels: Sequence[st
     scores = np.asarray(next(iter(outputs.values())), np.float64)
     if scores.ndim != 2 or scores.shape[1] == 0:
         return nothing(len(scores))
-    is_known = np.isfinite(scores).all(axis=1)
+    is_known = np.asarray(np.isfinite(scores).all(axis=1))
     scores = np.where(is_known[:, None], scores, 0.0)
     probabilities = softmax(scores) if output == "logits" else scores
     rows = np.arange(len(scores))
@@ -55,7 +55,7 @@ def prediction_columns(outputs: Tensors, output: OutputKind, labels: Sequence[st
         return np.where(is_known, values, np.nan).astype(np.float32)
 
     return PredictionColumns(
-        label=np.where(is_known, names[best], None),
+        label=np.where(is_known, names[best], np.array(None, object)),
         confidence=where_known(confidence),
         margin=where_known(confidence - _second(probabilities)),
         entropy=where_known(_entropy(probabilities)),

@@ -90,10 +90,10 @@ def preprocess(data: bytes, preprocessing: Preprocessing, max_pixels: int = MAX_
 
 def picture(data: bytes, preprocessing: Preprocessing, max_pixels: int = MAX_IMAGE_PIXELS) -> Picture:
     """Decode and orient. Raises InvalidImage, ImageTooLarge or UnsupportedMediaType."""
-    image = _open(data)
-    size = image.size
-    format = "JPEG" if image.format == "MPO" else image.format or ""
-    image = _load(image, max_pixels, preprocessing if preprocessing.scaled_decode else None)
+    file = _open(data)
+    size = file.size
+    format = "JPEG" if file.format == "MPO" else file.format or ""
+    image = _load(file, max_pixels, preprocessing if preprocessing.scaled_decode else None)
     if preprocessing.orient:
         if _is_turned(image):
             size = size[::-1]

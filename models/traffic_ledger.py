@@ -19,10 +19,10 @@ from typing import Final, Literal
 MAGIC: Final = b"tiltyard ledger 1"
 SHARED_MEMORY = Path("/dev/shm")
 
-Reason = Literal["buffer_full", "disk", "spool_full", "error", "shutdown", "kill"]
-REASONS: Final[tuple[Reason, ...]] = ("buffer_full", "disk", "spool_full", "error", "shutdown")
+Reason = Literal["buffer_full", "disk", "spool_full", "not_taken", "error", "shutdown", "kill"]
+REASONS: Final[tuple[Reason, ...]] = ("buffer_full", "disk", "spool_full", "not_taken", "error", "shutdown")
 """Why a writer gives a record up: its memory was full; so it was because the disk failed; nothing moves what is spooled
-on; the record could not be made; the disk failed at the very end. To these a reader adds `kill`."""
+on; a bug where it was offered, or where it was made into a row; the process ended. To these a reader adds `kill`."""
 
 _COUNTERS: Final = ("accepted", "sampled_out", "spooled", "next_file", "next_spooled", *REASONS)
 _PLACES: Final = {name: place for place, name in enumerate(_COUNTERS)}
@@ -98,7 +98,7 @@ class Slot:
         """The sums. `is_renamed`: the file that was last intended is not there under its temporary name."""
         told = dict(zip(_COUNTERS, self._counters, strict=False))
         spooled = max(told["spooled"], told["next_spooled"]) if is_renamed else told["spooled"]
-        lost = {reason: told[reason] for reason in REASONS if told[reason]}
+        lost: dict[str, int] = {reason: told[reason] for reason in REASONS if told[reason]}
         return Account(told["accepted"], told["sampled_out"], spooled, lost)
 
 
