@@ -21,6 +21,8 @@ READERS_HOURS = 1
 _ORPHANS_HOURS = 24  # an append takes seconds: what no commit names by then is of one that was killed
 _LARGE_BYTES = 128 * 1024**2
 _SMALL_BYTES = 16 * 1024**2
+# Of a large day what is merged so far is kept, should the rest be killed.
+_COMMIT_PERIOD = timedelta(seconds=20)
 # Rows of a group are read together: small enough for a reader of few columns, and to skip those of other hours.
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=131_072)
 
@@ -114,6 +116,7 @@ def _merge(table: TrafficTable, day: Day, target: int) -> None:
             partition_filters=[("day", "=", day.day.isoformat())],
             target_size=target,
             max_concurrent_tasks=1,
+            min_commit_interval=_COMMIT_PERIOD,
             writer_properties=_WRITER,
         )
 

@@ -227,7 +227,7 @@ def _has(table: DeltaTable | None, transactions: Mapping[str, int]) -> bool:
     if table is None or not transactions:
         return False
     last = {who: table.transaction_version(who) for who in transactions}
-    return all(last[who] is not None and last[who] >= number for who, number in transactions.items())
+    return all((taken := last[who]) is not None and taken >= number for who, number in transactions.items())
 
 
 class _Conflict(Exception):
