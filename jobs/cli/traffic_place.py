@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,7 +10,9 @@ from models.durations import parse_duration
 from models.errors import InvalidRequest
 from models.store import resolve_root
 from models.traffic_settings import TrafficLogSettings
-from models.traffic_tables import TrafficTables
+
+if TYPE_CHECKING:
+    from models.traffic_tables import TrafficTables
 
 RootOption = Annotated[
     str | None,
@@ -23,8 +25,10 @@ RootOption = Annotated[
 ]
 
 
-def traffic_tables(root: str | None, file: Path) -> TrafficTables:
+def traffic_tables(root: str | None, file: Path) -> "TrafficTables":
     """The tables at `root`, else where the gateway of serve_config.yaml puts them. Raises InvalidConfig."""
+    from models.traffic_tables import TrafficTables
+
     return TrafficTables(root or _configured(file))
 
 

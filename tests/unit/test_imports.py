@@ -47,6 +47,9 @@ def test_models_never_import_the_web_or_ray() -> None:
         ("deployments.app", "pandas"),
         ("jobs.cli", "ray"),
         ("jobs.cli", "tensorflow"),
+        ("jobs.cli", "deltalake"),
+        ("jobs.labelled", "pandas"),
+        ("jobs.labelled", "ray"),
     ],
 )
 def test_what_is_not_needed_is_not_loaded(module: str, unwanted: str) -> None:
