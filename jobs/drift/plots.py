@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from jobs.comparison_charts import Tick
 from jobs.drift.evidence import CalibrationBin, Hour, Samples
+from models.intervals import wilson
 
 BINS = 32
 FEW = 12
