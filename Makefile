@@ -11,7 +11,7 @@ CLASSES ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install drift serve train test lint format typecheck lock lock-peers footprint chaos int8-accuracy \
-    simulate bad-challengers swaps rollout-chaos traffic-chaos bench bench-quick loadtest loadtest-ui clean
+    simulate bad-challengers quality-at-scale swaps rollout-chaos traffic-chaos bench bench-quick loadtest loadtest-ui clean
 
 help:  ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,9 @@ traffic-chaos: install  ## Kill Routers and fill the disk under the traffic log;
 
 rollout-chaos: install  ## Kill referee, Router and controller in the middle of a ramp (stop `make serve` first)
 	$(BIN)/python -m loadtests.rollout_chaos
+
+quality-at-scale: install  ## Import 100,000 labels into a million predictions, compare the numbers with scikit-learn's
+	$(BIN)/python -m loadtests.quality_at_scale
 
 swaps: install  ## Change weights and swap champions under load (stop `make serve` first)
 	$(BIN)/python -m loadtests.swaps

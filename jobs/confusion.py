@@ -32,7 +32,7 @@ class Answers:
     @property
     def is_right(self) -> npt.NDArray[np.bool_]:
         """Which ones say what is true."""
-        return self.truth == self.said
+        return np.asarray(self.truth == self.said)
 
 
 @dataclass(frozen=True, slots=True)

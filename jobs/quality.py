@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Literal
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -12,21 +11,15 @@ import pyarrow.dataset as ds
 from jobs.confusion import Answers, ClassQuality, Codes, Confused, answers, class_qualities, confusion
 from jobs.estimates import Share, share
 from jobs.labelled import labelled
+from jobs.periods import LENGTHS, By
 from jobs.reliability import Calibration, calibration
 from models.traffic import OK
 from models.traffic_tables import TrafficTables
 
-By = Literal["hour", "day", "week"]
-
 ROLES = ("champion", "challenger", "shadow")
 
-_HOUR_US = 3_600_000_000
-_PERIODS_US: dict[By, tuple[int, int]] = {
-    # Length, and where one begins; 1970-01-05 was a Monday.
-    "hour": (_HOUR_US, 0),
-    "day": (24 * _HOUR_US, 0),
-    "week": (7 * 24 * _HOUR_US, 4 * 24 * _HOUR_US),
-}
+_MICROSECOND = timedelta(microseconds=1)
+_MONDAY_US = timedelta(days=4) // _MICROSECOND  # 1970-01-05; hours and days begin there as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +132,8 @@ def _period(start: int, of: Answers) -> Period:
 
 
 def _starts(time: Codes, by: By) -> Codes:
-    length, first = _PERIODS_US[by]
-    return (time - first) // length * length + first
+    length = LENGTHS[by] // _MICROSECOND
+    return (time - _MONDAY_US) // length * length + _MONDAY_US
 
 
 def _predictions(tables: TrafficTables, model: str, since: datetime, until: datetime) -> dict[tuple[int, str], float]:

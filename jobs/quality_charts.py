@@ -7,10 +7,9 @@ from datetime import datetime, timedelta
 
 from jobs.comparison_charts import Tick
 from jobs.number_words import percent
-from jobs.quality import By, Period, Quality, VariantQuality
+from jobs.periods import LENGTHS, By
+from jobs.quality import Period, Quality, VariantQuality
 from jobs.reliability import Calibration
-
-LENGTHS: dict[By, timedelta] = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
 
 MAX_TICKS = 5
 """Dates below a chart: as many fit on a phone."""

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,9 +11,12 @@ from jobs.cli.carried_out import print_json
 from jobs.cli.options import CONFIG, FileOption, JsonOption, ModelArgument
 from jobs.cli.progress import shown_progress
 from jobs.cli.traffic_place import RootOption, beginning, traffic_tables
+from jobs.periods import By
 from jobs.printing import out
-from jobs.quality import By, Quality
 from models.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from jobs.quality import Quality
 
 
 def quality(
@@ -51,7 +54,7 @@ def quality(
         out.print(f"The page is written to {html}", markup=False, soft_wrap=True)
 
 
-def _write_page(found: Quality, path: Path) -> None:
+def _write_page(found: "Quality", path: Path) -> None:
     from jobs.quality_page import quality_page
 
     try:

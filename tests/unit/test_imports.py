@@ -48,6 +48,9 @@ def test_models_never_import_the_web_or_ray() -> None:
         ("deployments.app", "deltalake"),
         ("jobs.cli", "ray"),
         ("jobs.cli", "tensorflow"),
+        ("jobs.cli", "deltalake"),
+        ("jobs.labelled", "pandas"),
+        ("jobs.labelled", "ray"),
     ],
 )
 def test_what_is_not_needed_is_not_loaded(module: str, unwanted: str) -> None:

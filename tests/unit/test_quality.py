@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 from jobs.cli import app
 from jobs.estimates import share
 from jobs.labelled import labelled
-from jobs.quality import By, Quality, VariantQuality, quality
+from jobs.periods import By
+from jobs.quality import Quality, VariantQuality, quality
 from models.errors import InvalidRequest, ModelNotFound
 from models.intervals import wilson
 from models.traffic_tables import TrafficTables
