@@ -1,10 +1,6 @@
 """A comparison as a page for people who were not there: one file that needs no network, no script and no font."""
 
-import re
 from datetime import datetime
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jobs.agreement_matrix import Matrix, agreement_matrix
 from jobs.comparison import Comparison
@@ -12,6 +8,7 @@ from jobs.comparison_charts import interval_plot, latencies
 from jobs.comparison_words import headlines, state
 from jobs.guard_words import check_state, estimate, guard_words, needed_words
 from jobs.number_words import enumerated, percent
+from jobs.pages import environment
 from jobs.side_by_side import side_by_side
 
 MAX_HISTORY = 100
@@ -21,7 +18,16 @@ MAX_EXAMPLES = 20
 def comparison_page(comparison: Comparison, made_at: datetime) -> str:
     """The whole HTML document. Everything that came from outside is escaped."""
     return (
-        _environment()
+        environment(
+            state=state,
+            check_state=check_state,
+            guard=lambda check: guard_words(check.name),
+            estimate=estimate,
+            needed=needed_words,
+            plot=interval_plot,
+            percent=percent,
+            paint=_paint,
+        )
         .get_template("comparison.html.jinja")
         .render(
             comparison=comparison,
@@ -38,47 +44,12 @@ def comparison_page(comparison: Comparison, made_at: datetime) -> str:
     )
 
 
-def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("jobs", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_unbroken,
-    )
-    made.filters.update(
-        state=state,
-        check_state=check_state,
-        guard=lambda check: guard_words(check.name),
-        estimate=estimate,
-        needed=needed_words,
-        plot=interval_plot,
-        percent=percent,
-        moment=_moment,
-        paint=_paint,
-    )
-    return made
-
-
 def _title(comparison: Comparison) -> str:
     versions = [str(each.version) for each in comparison.contenders]
     if not versions:
         return f"{comparison.model}: the champion, version {comparison.champion}"
     plural = "versions" if len(versions) > 1 else "version"
     return f"{comparison.model}: {plural} {enumerated(versions)} against the champion, version {comparison.champion}"
-
-
-def _unbroken(value: Any) -> Any:
-    """Keep a number and its unit on one line."""
-    if isinstance(value, str) and not hasattr(value, "__html__"):
-        return re.sub(r"(?<=[\d<>]) (?=%|ms\b|s\b|points\b|times\b|\d)", "\u00a0", value)
-    return value
-
-
-def _moment(time: datetime) -> str:
-    zone = "" if time.tzinfo is None else f" {time:%Z}"
-    return f"{time:%Y-%m-%d %H:%M:%S}{zone}"
 
 
 def _paint(matrix: Matrix, champion: str, version: str) -> str:

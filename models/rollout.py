@@ -1,21 +1,36 @@
 """Where a rollout stands, and how it came there: an append-only history per model, from which the state is read."""
 
-import errno
 import json
-import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from models.append_only import append_lines, read_lines
 from models.locking import locked
 from models.policy import ModelPolicy
 from models.store import Store, check_name
 
 HISTORY = "history.jsonl"
 
-Action = Literal["deploy", "challenge", "shadow", "ramp", "rollback", "promote", "retire", "weights", "undeploy"]
+Action = Literal[
+    "deploy",
+    "challenge",
+    "shadow",
+    "ramp",
+    "rollback",
+    "promote",
+    "retire",
+    "weights",
+    "undeploy",
+    "drift",
+    "on_critical",
+]
+"""`drift` says that a version's traffic or answers changed, `on_critical` that a command was run for it."""
+
+OBSERVATIONS: frozenset[Action] = frozenset({"drift", "on_critical"})
+"""What changes nobody's share."""
 
 BEFORE_ANY_EVENT = datetime.fromtimestamp(0, UTC)
 """Since when a version stands as it does where no event says it."""
@@ -59,30 +74,16 @@ class History:
 
     def append(self, *events: Event) -> None:
         """Write events and flush them to disk before returning."""
-        text = "".join(event.model_dump_json(exclude_defaults=False) + "\n" for event in events)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.path.parent):
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            try:
-                size = os.fstat(descriptor).st_size
-                torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-                data = (b"\n" if torn else b"") + text.encode()
-                if os.write(descriptor, data) < len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            append_lines(self.path, (event.model_dump_json() for event in events))
 
     def events(self) -> list[Event]:
         """All that were written whole, oldest first; a line that a crash tore is left out."""
         return list(self._read())
 
     def _read(self) -> Iterator[Event]:
-        try:
-            lines = self.path.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            return
-        for line in filter(None, lines):
+        for line in read_lines(self.path):
             try:
                 yield Event.model_validate(json.loads(line))
             except (ValueError, ValidationError):

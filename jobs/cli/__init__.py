@@ -9,12 +9,16 @@ from rich.markup import escape
 from jobs.cli.carried_out import print_json
 from jobs.cli.compare import compare
 from jobs.cli.deployment import deploy, undeploy
+from jobs.cli.feedback import feedback
 from jobs.cli.inventory import list_, show
+from jobs.cli.label_sample import label_sample
 from jobs.cli.operator_key import operator_key
 from jobs.cli.publish import publish
+from jobs.cli.quality import quality
 from jobs.cli.rollout import challenge, promote, retire, rollback, weights
 from jobs.cli.serve import serve
 from jobs.cli.standing import history, status
+from jobs.cli.traffic import traffic
 from jobs.cli.train import train
 from jobs.cli.tune import TUNE, tune
 from jobs.printing import err
@@ -42,6 +46,10 @@ app.command()(retire)
 app.command()(status)
 app.command()(compare)
 app.command()(history)
+app.add_typer(feedback, name="feedback")
+app.command()(quality)
+app.command(name="label-sample")(label_sample)
+app.add_typer(traffic, name="traffic")
 app.command(help=TUNE)(tune)
 app.command()(serve)
 app.command(name="operator-key")(operator_key)
