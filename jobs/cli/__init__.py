@@ -9,6 +9,7 @@ from rich.markup import escape
 from jobs.cli.carried_out import print_json
 from jobs.cli.compare import compare
 from jobs.cli.deployment import deploy, undeploy
+from jobs.cli.drift import DRIFT, drift
 from jobs.cli.feedback import feedback
 from jobs.cli.inventory import list_, show
 from jobs.cli.label_sample import label_sample
@@ -46,6 +47,7 @@ app.command()(retire)
 app.command()(status)
 app.command()(compare)
 app.command()(history)
+app.command(help=DRIFT)(drift)
 app.add_typer(feedback, name="feedback")
 app.command()(quality)
 app.command(name="label-sample")(label_sample)

@@ -27,7 +27,9 @@ class Share(NamedTuple):
 
 
 def wilson(of: Share, alpha: float = 0.05) -> Interval:
-    """Two-sided interval of a share; of endlessly many rows there is no doubt."""
+    """Two-sided interval of a share; of endlessly many rows there is no doubt, of none there is nothing else."""
+    if of.rows <= 0:
+        return Interval(of.share, 0.0, 1.0)
     if math.isinf(of.rows):
         return Interval(of.share, of.share, of.share)
     return Interval(of.share, *intervals.wilson(of.share * of.rows, of.rows, NormalDist().inv_cdf(1 - alpha / 2)))
