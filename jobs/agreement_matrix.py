@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jobs.comparison import Statistics
@@ -38,9 +39,14 @@ class Matrix:
 
 def agreement_matrix(numbers: Statistics) -> Matrix | None:
     """The matrix of a version; None where nothing is counted by class."""
+    return matrix(numbers.pairs)
+
+
+def matrix(pairs: Iterable[tuple[str, str, int]]) -> Matrix | None:
+    """The matrix of (row's class, column's class, count); None where there is none."""
     counts = Counter[tuple[str, str]]()
-    for champion, version, count in numbers.pairs:
-        counts[champion, version] += count
+    for row, column, count in pairs:
+        counts[row, column] += count
     if not counts:
         return None
     shown = _most_disagreed(counts)

@@ -1,6 +1,5 @@
 """What the gateway says of a model's variants: GET /models/{name}/rollout, read into one typed object."""
 
-import math
 from datetime import datetime
 from typing import Any, Literal
 
@@ -11,9 +10,6 @@ from models.errors import ModelNotFound, ServiceError, ServiceNotRunning
 from models.store import check_name
 
 Decision = Literal["hold", "pass", "rollback"]
-
-Z_95 = 1.959964
-"""Quantile of the normal distribution for intervals that hold 95 % of the time."""
 
 
 class _Read(BaseModel):
@@ -152,18 +148,6 @@ def parse(body: Any) -> Comparison:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise ServiceError(f"the gateway's answer cannot be read: {where}: {first['msg']}") from None
-
-
-def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
-    """Interval of a probability, given `trials` > 0: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927), 209-212.
-
-    It stays within 0 and 1 and is right for small numbers too (Brown, Cai, DasGupta, Statistical Science 16, 2001).
-    """
-    share = successes / trials
-    scale = 1 + z * z / trials
-    centre = (share + z * z / (2 * trials)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _message(body: Any) -> str:

@@ -1,8 +1,9 @@
 """A comparison in words: the sentence a manager reads, and the states."""
 
-from jobs.comparison import Check, Comparison, VariantReport, wilson
+from jobs.comparison import Check, Comparison, VariantReport
 from jobs.guard_words import State, guard_words, needed_words
 from jobs.number_words import enumerated, milliseconds, percent
+from models.intervals import wilson
 
 ENOUGH_FOR_SPEED = 100
 """Answers from which on a 99th percentile is more than the slowest one."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Column, Table
+from rich.text import Text
 
 from jobs.frontier import Choice, Measured, frontier
 from jobs.replica_pool import RAY_REPLICA_BYTES
@@ -164,6 +165,11 @@ def _frontier_row(measured: Measured) -> tuple[str, ...]:
         f"{measured.p99_ms:.3g}",
         f"{measured.replica_bytes / 1024**2:,.0f}",
     )
+
+
+def plain(words: str) -> Text:
+    """What came from outside, without markup and without anything that would steer the terminal."""
+    return Text("".join(letter if letter.isprintable() else "�" for letter in words))
 
 
 def percent(share: float | None) -> str:

@@ -122,7 +122,12 @@ class ServeConfig:
 
     def history(self, model: str) -> History:
         """The decisions about a model, in the gateway's store: a model's own may be somebody else's tree."""
-        return History(Store((self._gateway().get("args") or {}).get("store", DEFAULT_ROOT)), model)
+        return History(Store(self.gateway_args.get("store", DEFAULT_ROOT)), model)
+
+    @property
+    def gateway_args(self) -> Mapping[str, Any]:
+        """Settings of the gateway. Raises InvalidConfig."""
+        return self._gateway().get("args") or {}
 
     @property
     def monitoring(self) -> MonitoringSettings | None:

@@ -111,6 +111,9 @@ FEEDBACK = pa.schema(
         *_ORIGIN,  # its time is when it came; the newest of a request's counts
         pa.field("label", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),  # http or import
+        pa.field("item", pa.int32()),  # image or row of its request; null: the only one
+        # Of what `label-sample` drew: how many logged predictions it stands for. Null where a label came by itself.
+        pa.field("weight", pa.float64()),
     ]
 )
 

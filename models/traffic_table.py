@@ -6,7 +6,7 @@ identifiers make an append that is tried again count once).
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -77,16 +77,21 @@ class TrafficTable:
         A `transaction` is who appends and a number of its own that rises: what was appended with it already, or with a
         later number, is not appended again. Raises InvalidTraffic for rows that do not fit the table.
         """
+        self.append_of(rows, dict([transaction]) if transaction else {})
+
+    def append_of(self, rows: Rows, transactions: Mapping[str, int]) -> None:
+        """Append rows that several wrote in one commit, with a transaction of each."""
 
         def attempt() -> None:
-            if not self._has(transaction):
-                self._write(rows, transaction)
+            table = self.opened()
+            if not _has(table, transactions):
+                self._write(table, rows, transactions)
 
         try:
             self.changed(attempt, "appending to the traffic log")
         except TrafficUnavailable:
             # The commit may stand: what failed behind it (a checkpoint) is made up for by the next one.
-            if not self._has(transaction):
+            if not _has(self.opened(), transactions):
                 raise
 
     def appended(self, who: str) -> int | None:
@@ -192,14 +197,7 @@ class TrafficTable:
             except TableNotFoundError:
                 return None
 
-    def _has(self, transaction: tuple[str, int] | None) -> bool:
-        if transaction is None:
-            return False
-        last = self.appended(transaction[0])
-        return last is not None and last >= transaction[1]
-
-    def _write(self, rows: Rows, transaction: tuple[str, int] | None) -> None:
-        table = self.opened()
+    def _write(self, table: DeltaTable | None, rows: Rows, transactions: Mapping[str, int]) -> None:
         there = pa.schema(table.schema().to_arrow()) if table else SCHEMAS[self.kind]
         schema = fitting(rows.schema, there)
         write_deltalake(
@@ -210,7 +208,9 @@ class TrafficTable:
             partition_by=["day"],
             configuration=None if table else dict(_PROPERTIES),
             storage_options=storage_options(self.uri),
-            commit_properties=CommitProperties(app_transactions=[Transaction(*transaction)]) if transaction else None,
+            commit_properties=CommitProperties(
+                app_transactions=[Transaction(who, number) for who, number in transactions.items()]
+            ),
         )
 
     def _dataset(self) -> ds.Dataset | None:
@@ -220,6 +220,14 @@ class TrafficTable:
         path = local_path(self.uri)
         # pyarrow's own file system reads a local file without the interpreter's lock.
         return table.to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(path, fs.LocalFileSystem()) if path else None)
+
+
+def _has(table: DeltaTable | None, transactions: Mapping[str, int]) -> bool:
+    """Whether all of these were appended."""
+    if table is None or not transactions:
+        return False
+    last = {who: table.transaction_version(who) for who in transactions}
+    return all(last[who] is not None and last[who] >= number for who, number in transactions.items())
 
 
 class _Conflict(Exception):

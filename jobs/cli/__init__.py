@@ -10,13 +10,18 @@ from jobs.cli.alerts import alerts
 from jobs.cli.carried_out import print_json
 from jobs.cli.compare import compare
 from jobs.cli.deployment import deploy, undeploy
+from jobs.cli.drift import DRIFT, drift
 from jobs.cli.drift_history import drift_history
+from jobs.cli.feedback import feedback
 from jobs.cli.inventory import list_, show
+from jobs.cli.label_sample import label_sample
 from jobs.cli.operator_key import operator_key
 from jobs.cli.publish import publish
+from jobs.cli.quality import quality
 from jobs.cli.rollout import challenge, promote, retire, rollback, weights
 from jobs.cli.serve import serve
 from jobs.cli.standing import history, status
+from jobs.cli.traffic import traffic
 from jobs.cli.train import train
 from jobs.cli.tune import TUNE, tune
 from jobs.printing import err
@@ -44,8 +49,13 @@ app.command()(retire)
 app.command()(status)
 app.command()(compare)
 app.command()(history)
+app.command(help=DRIFT)(drift)
 app.command(name="drift-history")(drift_history)
 app.add_typer(alerts, name="alerts")
+app.add_typer(feedback, name="feedback")
+app.command()(quality)
+app.command(name="label-sample")(label_sample)
+app.add_typer(traffic, name="traffic")
 app.command(help=TUNE)(tune)
 app.command()(serve)
 app.command(name="operator-key")(operator_key)

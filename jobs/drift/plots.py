@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jobs.comparison import wilson
+from models.intervals import wilson
 from jobs.comparison_charts import Tick
 from jobs.drift.evidence import CalibrationBin, Hour, Samples
 

@@ -3,11 +3,12 @@ import math
 import pytest
 
 from jobs.agreement_matrix import MAX_CLASSES, OTHERS, agreement_matrix
-from jobs.comparison import Z_95, Statistics, parse, wilson
+from jobs.comparison import Statistics, parse
 from jobs.comparison_charts import interval_plot, latencies
 from jobs.comparison_words import headlines, state
 from jobs.number_words import enumerated, milliseconds, percent, points
 from models.errors import ServiceError
+from models.intervals import Z_95, wilson
 from tests import comparisons
 from tests.comparisons import JSON
 
