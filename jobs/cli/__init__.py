@@ -10,6 +10,7 @@ from jobs.cli.alerts import alerts
 from jobs.cli.carried_out import print_json
 from jobs.cli.compare import compare
 from jobs.cli.deployment import deploy, undeploy
+from jobs.cli.drift import DRIFT, drift
 from jobs.cli.drift_history import drift_history
 from jobs.cli.feedback import feedback
 from jobs.cli.inventory import list_, show
@@ -50,12 +51,13 @@ app.command()(retire)
 app.command()(status)
 app.command()(compare)
 app.command()(history)
+app.command(help=DRIFT)(drift)
+app.command(name="drift-history")(drift_history)
+app.add_typer(alerts, name="alerts")
 app.add_typer(feedback, name="feedback")
 app.command()(quality)
 app.command(name="label-sample")(label_sample)
 app.add_typer(traffic, name="traffic")
-app.command(name="drift-history")(drift_history)
-app.add_typer(alerts, name="alerts")
 app.command(help=TUNE)(tune)
 app.command()(serve)
 app.command(name="operator-key")(operator_key)

@@ -3,9 +3,11 @@
 Traffic comes in bursts: a client sends twenty pictures of the same scene. Twenty alike rows tell no more than one, and
 a test that takes them for twenty raises false alarms. A block is what one client sent in one hour, in parts of at most
 `longest_block` rows; the design effect (Kish 1965) of a column is the variance of its shares with these blocks over
-that of unrelated rows, averaged over the cells of the column as Rao and Scott (1981) do for chi-square.
+that of unrelated rows, averaged over the cells of the column as Rao and Scott (1981) do for chi-square. It is itself an estimate, so what is beyond 1
+is taken two standard errors larger.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -84,7 +86,11 @@ def effect_of(cells: Integers, blocks: Integers) -> float:
         unrelated += expected
     shares = counts.sum(axis=0) / counts.sum()
     expected_sum = float((unrelated / shares).sum())
-    return max(1.0, float((clustered / shares).sum()) / expected_sum) if expected_sum else 1.0
+    if not expected_sum:
+        return 1.0
+    effect = float((clustered / shares).sum()) / expected_sum
+    doubt = 1 + 2 * math.sqrt(2 / ((len(counts) - 1) * (counts.shape[1] - 1)))
+    return max(1.0, effect, 1 + (effect - 1) * doubt)
 
 
 def _variances(counts: Numbers) -> tuple[Numbers, Numbers]:

@@ -14,7 +14,8 @@ from jobs.drift.change import Comparison
 from jobs.drift.frame import Numbers
 from jobs.drift.labelled import Labelled
 from jobs.drift.two_sample import Separation
-from jobs.drift.words import number, percent
+from jobs.drift.words import number
+from jobs.number_words import percent
 from models.drift_report import Finding, Severity
 
 MOST_AUC: Final = 0.8

@@ -10,7 +10,8 @@ from jobs.drift.estimate import estimate_harm
 from jobs.drift.evidence import CalibrationBin
 from jobs.drift.intervals import Share, difference, wilson
 from jobs.drift.labelled import Labelled, labelled
-from jobs.drift.words import capital, percent
+from jobs.drift.words import capital
+from jobs.number_words import percent
 from models.drift_report import Finding, Severity, Tier, worst
 
 LEAST_OF_A_CLASS = 30

@@ -8,6 +8,8 @@ import math
 from statistics import NormalDist
 from typing import NamedTuple
 
+from models import intervals
+
 
 class Interval(NamedTuple):
     """An estimate and what it lies between."""
@@ -25,14 +27,12 @@ class Share(NamedTuple):
 
 
 def wilson(of: Share, alpha: float = 0.05) -> Interval:
-    """Two-sided interval of a share."""
-    z = NormalDist().inv_cdf(1 - alpha / 2)
+    """Two-sided interval of a share; of endlessly many rows there is no doubt, of none there is nothing else."""
     if of.rows <= 0:
         return Interval(of.share, 0.0, 1.0)
-    middle = of.share + z * z / (2 * of.rows)
-    half = z * math.sqrt(of.share * (1 - of.share) / of.rows + z * z / (4 * of.rows**2))
-    scale = 1 + z * z / of.rows
-    return Interval(of.share, max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale))
+    if math.isinf(of.rows):
+        return Interval(of.share, of.share, of.share)
+    return Interval(of.share, *intervals.wilson(of.share * of.rows, of.rows, NormalDist().inv_cdf(1 - alpha / 2)))
 
 
 def difference(one: Share, other: Share, alpha: float = 0.05) -> Interval:

@@ -26,15 +26,17 @@ class Labelled:
         self.truth: npt.NDArray[Any] = chosen.texts(TRUE_LABEL)
         self.is_right = (self.truth == chosen.texts("label")).astype(bool) if self.rows else np.zeros(0, dtype=bool)
         self.confidence: Numbers | None = chosen.numbers("confidence") if chosen.has("confidence") else None
+        self.weights = chosen.numbers("weight") if chosen.has("weight") else np.ones(self.rows)
         self.blocks = blocks[known]
 
     def share_right(self, among: npt.NDArray[np.bool_] | None = None) -> Share:
-        """Accuracy, of as many rows as they amount to."""
-        right = self.is_right if among is None else self.is_right[among]
-        blocks = self.blocks if among is None else self.blocks[among]
+        """Accuracy, of as many rows as they amount to (unequal weights: Kish 1965)."""
+        of = np.ones(self.rows, dtype=bool) if among is None else among
+        right, weights = self.is_right[of], self.weights[of]
         if not len(right):
             return Share(0.0, 0.0)
-        return Share(float(right.mean()), len(right) / effect_of(right.astype(np.int64), blocks))
+        worth = float(weights.sum() ** 2 / (weights**2).sum())
+        return Share(float(right @ weights / weights.sum()), worth / effect_of(right.astype(np.int64), self.blocks[of]))
 
 
 def labelled(frame: Frame, blocks: Integers) -> Labelled | None:

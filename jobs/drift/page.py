@@ -194,5 +194,7 @@ def _times(evidence: Evidence) -> Iterator[TimePlot]:
 
 
 def _calibrations(evidence: Evidence) -> list[tuple[str, plots.Reliability]]:
+    if not evidence.calibration:  # the reference's alone says nothing of this window
+        return []
     sides = (("Reference", evidence.reference_calibration), ("Now", evidence.calibration))
     return [(title, plots.reliability(bins)) for title, bins in sides if bins]

@@ -14,7 +14,7 @@ from jobs.drift.distances import Cells, resampled_effects
 from jobs.drift.frame import Numbers
 
 RESAMPLES = 300
-WARNING_ALPHA, CRITICAL_ALPHA = 0.02, 0.002
+WARNING_ALPHA, CRITICAL_ALPHA = 0.01, 0.001
 FLOORS: Mapping[str, tuple[float, float]] = {
     "psi": (0.1, 0.25),
     "jensenshannon": (0.1, 0.2),

@@ -11,7 +11,8 @@ from jobs.drift.blocks import Integers, blocks_of, effect_of
 from jobs.drift.change import some_ids
 from jobs.drift.frame import OUTPUTS, Frame
 from jobs.drift.intervals import Share, difference
-from jobs.drift.words import capital, noun, number, percent
+from jobs.drift.words import capital, noun, number
+from jobs.number_words import percent
 from models.drift_report import Finding, Severity, Tier, worst
 from models.traffic import OK
 

@@ -1,11 +1,12 @@
 """Read what the drift job looks at: the traffic of one version in a span of time, with the feedback that came."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -14,15 +15,15 @@ from jobs.drift.evidence import Hour
 from jobs.drift.frame import OUTPUTS, Frame
 from jobs.drift.sampling import HourlySample
 from jobs.drift.validity import Counts
+from jobs.labelled import labelled
 from models.errors import NotFound
-from models.reference import TRUE_LABEL
 from models.traffic import OK, is_feature
 from models.traffic_tables import TrafficTable, TrafficTables
 
 MAX_ROWS = 20_000
 """Rows that are compared; more tell nothing that matters."""
 
-MAX_LABELLED = 200_000
+LABELLED = ("label", "confidence", "key_id")
 NEEDED = ("time", "request_id", "item", "variant", "status", "key_id", "weight", *OUTPUTS, "probabilities", "embedding")
 _SPANS = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 7 * 24, 31 * 24, 366 * 24))
 _SHADOW = "shadow"
@@ -50,10 +51,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class WindowRows:
-    """A sample of the window, all its rows that have feedback, and what the rows stand for."""
+    """A sample of the window, and what it stands for."""
 
     sample: Frame
-    labelled: Frame | None
     predictions: float
     hours: tuple[Hour, ...]
 
@@ -69,19 +69,22 @@ def champion(table: TrafficTable, until: datetime) -> int:
     raise NotFound("no champion has answered yet: name the version with --version")
 
 
-def of_version(table: TrafficTable, version: int, span: Span) -> pc.Expression:
-    """The version's answers to clients; its answers as a shadow where it has no others."""
-    answers = (ds.field("version") == version) & (ds.field("variant") != _SHADOW)
-    if next(table.scan(["time"], span.since, span.until, answers), None) is not None:
-        return answers
-    return ds.field("version") == version
+def is_shadow(table: TrafficTable, version: int, span: Span) -> bool:
+    """Whether a version answered no client."""
+    return next(table.scan(["time"], span.since, span.until, of_version(version, False)), None) is None
+
+
+def of_version(version: int, is_shadow: bool) -> pc.Expression:
+    """The version's answers to clients; of a shadow all that it said."""
+    own = ds.field("version") == version
+    return own if is_shadow else own & (ds.field("variant") != _SHADOW)
 
 
 def latest(table: TrafficTable, version: int, rows: int, now: datetime) -> Span:
     """From the time of the last so many predictions, or of the first where there are fewer."""
     for reach in _SPANS:
         span = Span(now - reach, now)
-        times = _times(table, span, of_version(table, version, span))
+        times = _times(table, span, of_version(version, is_shadow(table, version, span)))
         if len(times) >= rows or reach == _SPANS[-1]:
             if not len(times):
                 return span
@@ -90,53 +93,36 @@ def latest(table: TrafficTable, version: int, rows: int, now: datetime) -> Span:
     raise AssertionError
 
 
-def _times(table: TrafficTable, span: Span, where: pc.Expression) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def _times(table: TrafficTable, span: Span, where: pc.Expression) -> npt.NDArray[np.int64]:
     found = table.read(["time"], span.since, span.until, where)
     return np.asarray(pc.cast(found["time"], pa.int64()).to_numpy())
 
 
-def read_feedback(tables: TrafficTables, span: Span) -> pa.Table:
-    """The newest label of each request since the window began: `request_id`, `true_label`."""
-    found = tables.feedback().read(["time", "request_id", "label"], span.since)
-    newest = found.sort_by([("time", "descending")])
-    ids = newest["request_id"].to_numpy(zero_copy_only=False)
-    first = np.sort(np.unique(ids.astype(str), return_index=True)[1]) if len(ids) else np.zeros(0, dtype=np.int64)
-    chosen = newest.take(pa.array(first, pa.int64()))
-    return pa.table({"request_id": chosen["request_id"].cast(pa.string()), TRUE_LABEL: chosen["label"]})
+def read_labelled(tables: TrafficTables, model: str, version: int, span: Span, is_shadow: bool) -> Frame | None:
+    """Predictions of the window whose right class is known; None where there are none."""
+    rows = labelled(tables, model, span.since, span.until, LABELLED)
+    wanted = np.asarray(rows["version"]) == version
+    if not is_shadow:
+        wanted &= np.asarray(rows["variant"].to_pylist(), dtype=object) != _SHADOW
+    found = rows.filter(pa.array(wanted)).sort_by("time")
+    return Frame(found) if found.num_rows else None
 
 
-def read_window(
-    table: TrafficTable, where: pc.Expression, span: Span, feedback: pa.Table, show: Show, most: int = MAX_ROWS
-) -> WindowRows:
+def read_window(table: TrafficTable, where: pc.Expression, span: Span, show: Show, most: int = MAX_ROWS) -> WindowRows:
     """Go through the window once; memory does not grow with it."""
-    sample = HourlySample(most, span.hours)
-    labelled: list[pa.Table] = []
-    hours = HourlyTotals()
+    sample, hours = HourlySample(most, span.hours), HourlyTotals()
     names = [name for name in table.schema().names if name in NEEDED or is_feature(name)]
-    known = feedback["request_id"].combine_chunks() if feedback.num_rows else None
     told = 0
     for batch in table.scan(names, span.since, span.until, where):
         rows = pa.Table.from_batches([batch])
         sample.add(rows)
         hours.add(rows)
-        if known is not None and sum(each.num_rows for each in labelled) < MAX_LABELLED:
-            is_labelled = pc.and_(pc.is_in(rows["request_id"], value_set=known), pc.equal(rows["item"], 0))
-            labelled.append(rows.filter(is_labelled).select(_without_vectors(names)))
         if sample.rows - told >= 500_000:
             told = sample.rows
             show(f"{told:,} predictions read")
-    joined = pa.concat_tables(labelled).join(feedback, "request_id", join_type="inner") if labelled else None
     found = sample.table()
-    return WindowRows(
-        Frame(found if found is not None else table.schema(names).empty_table()),
-        Frame(joined.sort_by("time")) if joined is not None and joined.num_rows else None,
-        sample.predictions,
-        tuple(hours.told()),
-    )
-
-
-def _without_vectors(names: Sequence[str]) -> list[str]:
-    return [name for name in names if name not in ("probabilities", "embedding") and not is_feature(name)]
+    rows = found if found is not None else table.schema(names).empty_table()
+    return WindowRows(Frame(rows), sample.predictions, tuple(hours.told()))
 
 
 class HourlyTotals:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from jobs.number_words import percent
 from models.traffic import INPUT
 
 Pair = tuple[str, str]
@@ -88,11 +89,6 @@ def unchanged(column: str) -> str:
 def number(value: float) -> str:
     """Two or three digits that matter."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3g}"
-
-
-def percent(share: float) -> str:
-    """Without decimals where they would not matter."""
-    return f"{100 * share:.0f} %" if share == 0 or 0.1 <= share <= 0.9 or share == 1 else f"{100 * share:.1f} %"
 
 
 def capital(sentence: str) -> str:

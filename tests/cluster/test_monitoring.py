@@ -48,12 +48,14 @@ def monitored(running: Running, receiver: Receiver) -> Iterator[Running]:
         }
     )
     running.config.write_text(config.text)
-    running.service.deploy(config.plain())
+    running.service.apply(config.plain())
     try:
+        running.service.wait_until_running("monitoring", 120, print)
         yield running
     finally:
         running.config.write_text(written)
-        running.service.deploy(ServeConfig.read(running.config).plain())
+        running.service.apply(ServeConfig.read(running.config).plain())
+        running.service.wait_until_gone("monitoring", 60)
 
 
 def traffic_root(gateway: Any) -> str:

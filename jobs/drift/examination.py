@@ -1,0 +1,82 @@
+"""The three questions asked of one window: is it whole, has it changed, does that do harm."""
+
+from dataclasses import dataclass
+
+from jobs.drift.blocks import blocks_of
+from jobs.drift.change import Change, Measure, compare, judge_change, our_own
+from jobs.drift.evidence import CalibrationBin
+from jobs.drift.frame import Frame
+from jobs.drift.harm import calibration_bins, judge_harm
+from jobs.drift.labelled import labelled
+from jobs.drift.validity import Counts, judge_validity
+from models.drift_report import Severity, Tier, TierName, worst
+
+LEAST_ROWS = 500
+"""Predictions that a window must have, and answers, for anything to be said of drift."""
+
+LEAST_REFERENCE = 100
+"""Rows that a reference must have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Answered and failed rows, those with feedback, and how much traffic they stand for, now and before."""
+
+    rows: Frame
+    labelled: Frame | None = None
+    predictions: float | None = None
+    before: Counts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """The tiers, and what is behind them. `change` is None where there was not enough data."""
+
+    tiers: tuple[Tier, Tier, Tier]
+    change: Change | None = None
+    reference_calibration: tuple[CalibrationBin, ...] = ()
+    calibration: tuple[CalibrationBin, ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """Of the worst tier."""
+        return worst([tier.severity for tier in self.tiers])
+
+    @property
+    def words(self) -> str:
+        """What the tiers say that is no good news."""
+        told = [tier.words for tier in self.tiers if tier.severity in ("warning", "critical")]
+        unknown = [tier.words for tier in self.tiers if tier.severity == "unknown"]
+        return " ".join(dict.fromkeys([*told, *unknown])) or "The traffic is whole and as in the reference."
+
+
+def examine(reference: Frame, window: Window, measure: Measure = our_own) -> Examination:
+    """Ask all three."""
+    if window.rows.rows < LEAST_ROWS:
+        words = f"Not enough data: {window.rows.rows} predictions, at least {LEAST_ROWS} are needed."
+        return Examination((_unknown("validity", words), _unknown("drift", words), _unknown("harm", words)))
+    validity = judge_validity(reference, window.rows, window.before, window.predictions)
+    answered = window.rows.answered()
+    if answered.rows < LEAST_ROWS or reference.rows < LEAST_REFERENCE:
+        words = _too_few(answered.rows, reference.rows)
+        return Examination((validity, _unknown("drift", words), _unknown("harm", words)))
+    between = compare(reference, answered, blocks_of(reference), blocks_of(answered))
+    change = judge_change(between, measure)
+    with_feedback = labelled(window.labelled, blocks_of(window.labelled)) if window.labelled else None
+    before = labelled(reference, between.reference_blocks)
+    return Examination(
+        (validity, change.tier, judge_harm(between, with_feedback)),
+        change,
+        calibration_bins(before),
+        calibration_bins(with_feedback),
+    )
+
+
+def _unknown(name: TierName, words: str) -> Tier:
+    return Tier(name=name, severity="unknown", words=words)
+
+
+def _too_few(answered: int, reference: int) -> str:
+    if reference < LEAST_REFERENCE:
+        return f"Not enough data: the reference has {reference} rows, at least {LEAST_REFERENCE} are needed."
+    return f"Not enough data: {answered} predictions were answered, at least {LEAST_ROWS} are needed."
