@@ -75,9 +75,7 @@ def _run(metrics: list[Any], columns: Sequence[Column], reference: Frame, curren
         numerical_columns=[column.name for column in columns if column.is_numeric],
         categorical_columns=[column.name for column in columns if not column.is_numeric],
     )
-    now, before = (
-        evidently.Dataset.from_pandas(_pandas(columns, side), definition) for side in (current, reference)
-    )
+    now, before = (evidently.Dataset.from_pandas(_pandas(columns, side), definition) for side in (current, reference))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # chi-square of classes that the reference does not have divides by zero
         return evidently.Report(metrics, include_tests=True).run(now, before)

@@ -33,7 +33,11 @@ def judge_harm(between: Comparison, with_feedback: Labelled | None) -> Tier:
     if with_feedback is None:
         finding = estimate_harm(between, before)
         return Tier(name="harm", severity=finding.severity, words=capital(finding.words) + ".", findings=(finding,))
-    findings = [_accuracy(before, with_feedback), *_calibration(before, with_feedback), *_classes(before, with_feedback)]
+    findings = [
+        _accuracy(before, with_feedback),
+        *_calibration(before, with_feedback),
+        *_classes(before, with_feedback),
+    ]
     told = [each for each in findings if each.severity in ("warning", "critical")] or findings[:1]
     words = "; ".join(each.words for each in told[:3])
     return Tier(

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.intervals import wilson
 from jobs.comparison_charts import Tick
 from jobs.drift.evidence import CalibrationBin, Hour, Samples
+from models.intervals import wilson
 
 BINS = 32
 FEW = 12

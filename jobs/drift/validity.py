@@ -112,7 +112,9 @@ def _missing(reference: Frame, window: Frame, blocks: Integers) -> Iterator[Find
         absent, absent_before = _absent(asked, name), _absent(reference, name)
         was = Share(float(absent_before.mean()), reference.rows)
         limits = LIMITS["missing"]
-        yield _judged(name, f"of {noun(name)} is missing, NaN or infinite", absent, blocks[answered], was, limits, asked)
+        yield _judged(
+            name, f"of {noun(name)} is missing, NaN or infinite", absent, blocks[answered], was, limits, asked
+        )
 
 
 def _absent(frame: Frame, name: str) -> npt.NDArray[np.bool_]:
