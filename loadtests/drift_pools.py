@@ -1,4 +1,4 @@
-"""Digits as traffic, whole and spoilt in known ways, answered by the published version: what drift windows are drawn from.
+"""Digits as traffic, whole and spoilt in known ways, answered by the published version.
 
 Held-out digits, each one moved and turned as in training (jobs/train.py), sent as PNG files through the same
 preprocessing, features and ONNX artifact as in serving. One Parquet file a kind of traffic; written once.

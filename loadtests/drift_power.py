@@ -163,7 +163,7 @@ def tables(null_windows: int, power_windows: int, show: Show) -> str:
             f"Undrifted, against references of {REFERENCE_ROWS:,} rows:\n\n",
             *false_alarms(clean, null_windows, show),
             f"\nOf 300 rows it says: *{few.words[0].split('. ')[0].rstrip('.')}.*\n",
-            f"\nShifted, {power_windows} windows each: flagged (of them critical) / the preset says that the data drift.\n\n",
+            f"\nShifted, {power_windows} windows each: flagged (critical) / the preset says that the data drift.\n\n",
             *power(clean, power_windows, 1, show),
             "\n",
             *power(clean, power_windows, 20, show),

@@ -1,8 +1,8 @@
 """Can a classifier tell the window from the reference? It sees all columns together, where tests see one at a time.
 
 A linear discriminant on the values and their squares, cross-fitted: each fold is scored by one that has not seen it,
-and a block is never torn apart. Sources: Lopez-Paz and Oquab, arXiv 1610.06545; Rabanser et al. (*Failing Loudly*), arXiv
-1810.11953; for the standard error of an area under the curve with alike rows, Obuchowski (1997).
+and a block is never torn apart. Sources: Lopez-Paz and Oquab, arXiv 1610.06545; Rabanser et al. (*Failing Loudly*),
+arXiv 1810.11953; for the standard error of an area under the curve with alike rows, Obuchowski (1997).
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ _RIDGE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """`auc` 0.5: alike; 1: no row could be either. `beyond` is the share of the window that the reference hardly has."""
+    """`auc` 0.5: alike; 1: no row could be either. `beyond`: the share of the window that the reference hardly has."""
 
     auc: float
     error: float
