@@ -2,9 +2,9 @@
 
 Traffic comes in bursts: a client sends twenty pictures of the same scene. Twenty alike rows tell no more than one, and
 a test that takes them for twenty raises false alarms. A block is what one client sent without an hour's pause, in
-parts of at most `longest_block` rows; the design effect (Kish 1965) of a column is the variance of its shares with these blocks over
-that of unrelated rows, averaged over the cells of the column as Rao and Scott (1981) do for chi-square. It is itself an estimate, so what is beyond 1
-is taken two standard errors larger.
+parts of at most `longest_block` rows; the design effect (Kish 1965) of a column is the variance of its shares with
+these blocks over that of unrelated rows, averaged over the cells of the column as Rao and Scott (1981) do for
+chi-square. It is itself an estimate, so what is beyond 1 is taken two standard errors larger.
 """
 
 import math

@@ -14,6 +14,7 @@ from scipy.stats import t as student
 
 from jobs.drift.blocks import Integers, clustered_error
 from jobs.drift.frame import Frame, Numbers
+from jobs.drift.thresholds import FEW_UNRELATED
 
 FOLDS = 5
 FLOORS = (0.65, 0.8)
@@ -59,9 +60,10 @@ def separate(
         beyond[is_now] = second > np.quantile(first, EXTREME)
     error = float(np.hypot(clustered_error(above, blocks), clustered_error(below, reference_blocks)))
     freedom = max(1, len(np.unique(blocks)) - 1)
+    alphas = (ALPHAS[1], ALPHAS[1]) if freedom < FEW_UNRELATED else ALPHAS
     warning, critical = (
         max(floor, 0.5 + float(student.ppf(1 - alpha, freedom)) * error)
-        for floor, alpha in zip(FLOORS, ALPHAS, strict=True)
+        for floor, alpha in zip(FLOORS, alphas, strict=True)
     )
     most_foreign = np.argsort(-above, kind="stable")
     return Separation(float(above.mean()), error, warning, critical, float(beyond.mean()), most_foreign)

@@ -110,7 +110,7 @@ def test_errors_and_holes_are_invalid() -> None:
     reference, window = outputs(1000, dice), outputs(2000, dice)
     status = ["invalid_image" if row % 5 == 0 else "ok" for row in range(2000)]
     table = window.table.set_column(window.table.column_names.index("status"), "status", pa.array(status))
-    brightness = window.numbers("image_brightness")
+    brightness = window.numbers("image_brightness").copy()
     brightness[1::4] = np.nan
     spoilt = Frame(table.set_column(table.column_names.index("image_brightness"), "image_brightness", [brightness]))
     found = tier(reference, Window(spoilt, before=Counts({"ok": 1000.0}, 1000), predictions=2000.0), "validity")
