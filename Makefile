@@ -11,7 +11,8 @@ CLASSES ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install drift serve train test lint format typecheck lock lock-peers footprint chaos int8-accuracy \
-    simulate bad-challengers quality-at-scale swaps rollout-chaos traffic-chaos bench bench-quick loadtest loadtest-ui clean
+    simulate drift-power bad-challengers quality-at-scale swaps rollout-chaos traffic-chaos bench bench-quick loadtest \
+    loadtest-ui clean
 
 help:  ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -63,11 +64,17 @@ int8-accuracy: install  ## Train a MobileNetV2 on the digits and report what int
 simulate: install  ## Simulate thousands of rollouts and write what the referee does to docs/referee.md (a minute)
 	$(BIN)/python -m jobs.simulate --write
 
+drift-power: install drift  ## How often drift reports are wrong, and what they see; writes docs/drift.md (ten minutes)
+	.venv-drift/bin/python -m loadtests.drift_power --write
+
 chaos: install  ## Kill replicas by pid under load (stop `make serve` first)
 	$(BIN)/python -m loadtests.chaos
 
 bad-challengers: install  ## Let bad challengers meet live traffic, and a slow shadow; ten minutes (stop `make serve` first)
 	$(BIN)/python -m loadtests.bad_challengers
+
+drift-power: install drift  ## How often drift reports are wrong, and what they see; writes docs/drift.md (ten minutes)
+	.venv-drift/bin/python -m loadtests.drift_power --write
 
 traffic-chaos: install  ## Kill Routers and fill the disk under the traffic log; as root for all of it (stop `make serve` first)
 	$(BIN)/python -m loadtests.traffic_chaos

@@ -1,4 +1,4 @@
-"""Digits as traffic, whole and spoilt in known ways, answered by the published version: what drift windows are drawn from.
+"""Digits as traffic, whole and spoilt in known ways, answered by the published version.
 
 Held-out digits, each one moved and turned as in training (jobs/train.py), sent as PNG files through the same
 preprocessing, features and ONNX artifact as in serving. One Parquet file a kind of traffic; written once.
@@ -6,8 +6,7 @@ preprocessing, features and ONNX artifact as in serving. One Parquet file a kind
 
 import argparse
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from jobs import digits
 from jobs.tensorflow_import import import_tensorflow
+from loadtests.drift_names import BASE, CLEAN, SHIFTS, Dice, Pixels, Shift, pool_path
 from models.backends import load_backend
 from models.features import image_columns, image_features, sample
 from models.prediction_columns import prediction_columns
@@ -26,69 +26,12 @@ from models.preprocessing import picture, to_tensor
 from models.store import DEFAULT_ROOT, Store
 
 MODEL, VERSION = "digits", 1
-CLEAN = "clean"
-CHANNEL = "base"
-"""Column of a pool: which digit a row was made from."""
-
-Pixels = npt.NDArray[np.uint8]
-Dice = np.random.Generator
-
-
-@dataclass(frozen=True, slots=True)
-class Shift:
-    """How a picture [64, 64] is spoilt, and which classes come more often (times so much)."""
-
-    picture: Callable[[Pixels, Dice], Pixels] = lambda pixels, _: pixels
-    more_of: Mapping[int, float] | None = None
-
-
-def noise(sigma: float) -> Shift:
-    """Gaussian, in shares of white."""
-    return Shift(
-        lambda pixels, dice: np.clip(pixels + dice.normal(0, 255 * sigma, pixels.shape), 0, 255).astype(np.uint8)
-    )
-
-
-def blur(radius: float) -> Shift:
-    """Gaussian, in pixels of 64."""
-    return Shift(lambda pixels, _: np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius))))
-
-
-def moved(pixels: Pixels, _: Dice) -> Pixels:
-    """By one pixel of the 8 x 8 original, to the right; what leaves the picture is lost."""
-    step = digits.SIDE // 8
-    return np.pad(pixels, ((0, 0), (step, 0)))[:, : digits.SIDE]
-
-
-def darkened(share: float) -> Shift:
-    """Times so much."""
-    return Shift(lambda pixels, _: (pixels * share).astype(np.uint8))
-
-
-def camera(side: int) -> Shift:
-    """Pictures of another size."""
-    return Shift(lambda pixels, _: np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)))
-
-
-SHIFTS: Mapping[str, Shift] = {
-    "noise 0.03": noise(0.03),
-    "noise 0.1": noise(0.1),
-    "blur 1 px": blur(1),
-    "blur 3 px": blur(3),
-    "inversion": Shift(lambda pixels, _: 255 - pixels),
-    "one-pixel shift": Shift(moved),
-    "darkening x 0.8": darkened(0.8),
-    "darkening x 0.5": darkened(0.5),
-    "class mix, 3 twice as often": Shift(more_of={3: 2.0}),
-    "class mix, 3 five times": Shift(more_of={3: 5.0}),
-    "new camera, 96 x 96": camera(96),
-}
 
 
 def write_pools(cache: Path, clean_rows: int, rows: int, show: Callable[[str], None], seed: int = 0) -> None:
     """Write what is not there yet."""
     cache.mkdir(parents=True, exist_ok=True)
-    missing = [name for name in (CLEAN, *SHIFTS) if not _path(cache, name).exists()]
+    missing = [name for name in (CLEAN, *SHIFTS) if not pool_path(cache, name).exists()]
     if not missing:
         return
     import_tensorflow()
@@ -102,18 +45,9 @@ def write_pools(cache: Path, clean_rows: int, rows: int, show: Callable[[str], N
         pictures = (shift.picture(each, dice) for each in jittered(held_out[base], int(dice.integers(2**31))))
         table = answered([_png(each) for each in pictures])
         table = table.append_column("true_label", pa.array(data.classes[base].astype(str)))
-        temporary = _path(cache, name).with_suffix(".tmp")
-        pq.write_table(table.append_column(CHANNEL, pa.array(base)), temporary)
-        temporary.rename(_path(cache, name))
-
-
-def read_pool(cache: Path, name: str) -> pa.Table:
-    """One kind of traffic."""
-    return pq.read_table(_path(cache, name))
-
-
-def _path(cache: Path, name: str) -> Path:
-    return cache / f"{''.join(each if each.isalnum() else '_' for each in name)}.parquet"
+        temporary = pool_path(cache, name).with_suffix(".tmp")
+        pq.write_table(table.append_column(BASE, pa.array(base)), temporary)
+        temporary.rename(pool_path(cache, name))
 
 
 def _drawn(classes: npt.NDArray[np.int64], shift: Shift, rows: int, dice: Dice) -> npt.NDArray[np.int64]:

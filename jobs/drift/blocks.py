@@ -1,10 +1,10 @@
 """Which predictions belong together, and to how many unrelated ones they amount.
 
 Traffic comes in bursts: a client sends twenty pictures of the same scene. Twenty alike rows tell no more than one, and
-a test that takes them for twenty raises false alarms. A block is what one client sent in one hour, in parts of at most
-`longest_block` rows; the design effect (Kish 1965) of a column is the variance of its shares with these blocks over
-that of unrelated rows, averaged over the cells of the column as Rao and Scott (1981) do for chi-square. It is itself an estimate, so what is beyond 1
-is taken two standard errors larger.
+a test that takes them for twenty raises false alarms. A block is what one client sent without an hour's pause, in
+parts of at most `longest_block` rows; the design effect (Kish 1965) of a column is the variance of its shares with
+these blocks over that of unrelated rows, averaged over the cells of the column as Rao and Scott (1981) do for
+chi-square. It is itself an estimate, so what is beyond 1 is taken two standard errors larger.
 """
 
 import math
@@ -24,7 +24,9 @@ CELLS = 8
 SEGMENTS = 8
 """Blocks are compared with those of about the same time, so that a change within the window is not held for bursts."""
 
-_HOUR_US = 3_600_000_000
+PAUSE_US = 3_600_000_000
+"""After an hour without a request, a client begins another block."""
+
 _LEAST_BLOCKS = 5
 """In a segment."""
 
@@ -35,12 +37,11 @@ def blocks_of(frame: Frame) -> Integers:
     """Number of each row's block; blocks are numbered in the order of their first rows."""
     times = frame.microseconds()
     clients = _codes(frame.texts("key_id")) if frame.has("key_id") else np.zeros(frame.rows, dtype=np.int64)
-    hours = times // _HOUR_US
     if frame.rows and not clients.any() and not np.ptp(times):
         return np.arange(frame.rows)  # nothing is known of their origin: a validation set
-    order = np.lexsort((times, hours, clients))
+    order = np.lexsort((times, clients))
     is_new = np.ones(frame.rows, dtype=bool)
-    is_new[1:] = (np.diff(clients[order]) != 0) | (np.diff(hours[order]) != 0)
+    is_new[1:] = (np.diff(clients[order]) != 0) | (np.diff(times[order]) > PAUSE_US)
     starts = np.flatnonzero(is_new)
     place = np.arange(frame.rows) - np.repeat(starts, np.diff(np.append(starts, frame.rows)))
     is_new |= place % longest_block(frame.rows) == 0

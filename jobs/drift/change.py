@@ -1,4 +1,4 @@
-"""The second question: has the traffic changed?"""
+"""The second question: whether the traffic has changed."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

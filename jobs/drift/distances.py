@@ -61,7 +61,12 @@ def _counts(values: npt.NDArray[Any], known: npt.NDArray[Any]) -> npt.NDArray[np
 
 def _grid(ordered: Numbers) -> tuple[npt.NDArray[np.int64], Numbers]:
     values = np.unique(ordered)
-    some = values[np.unique(np.linspace(0, len(values) - 1, min(GRID, len(values))).round().astype(np.int64))]
+    if len(values) > GRID:  # half of them where the rows are, half evenly over long tails
+        dense = np.linspace(0, len(values) - 1, GRID // 2).round().astype(np.int64)
+        even = np.searchsorted(values, np.linspace(values[0], values[-1], GRID // 2))
+        some = values[np.unique(np.concatenate([dense, even]))]
+    else:
+        some = values
     return np.searchsorted(ordered, some[:-1], side="right"), np.diff(some) / _spread(ordered)
 
 

@@ -54,7 +54,8 @@ def _foreign(separation: Separation | None) -> str | None:
     if separation is None:
         return None
     if separation.auc >= MOST_AUC:
-        return f"the window is out of what the reference covers (a classifier tells them apart, AUC {number(separation.auc)})"
+        told_apart = f"a classifier tells them apart, AUC {number(separation.auc)}"
+        return f"the window is out of what the reference covers ({told_apart})"
     if separation.beyond >= MOST_BEYOND:
         return f"{percent(separation.beyond)} of the window is of a kind that the reference hardly has"
     return None

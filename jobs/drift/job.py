@@ -49,7 +49,9 @@ class Question:
     reach: timedelta | int = timedelta(hours=24)
 
 
-def run(question: Question, tables: TrafficTables, store: Store, out: Path | None, show: Show) -> tuple[DriftReport, Path]:
+def run(
+    question: Question, tables: TrafficTables, store: Store, out: Path | None, show: Show
+) -> tuple[DriftReport, Path]:
     """Return the report and the directory that it was written to.
 
     Raises ModelNotFound, VersionNotFound, NotFound where there is no reference, TrafficUnavailable.
@@ -67,7 +69,9 @@ def run(question: Question, tables: TrafficTables, store: Store, out: Path | Non
     known = read_labelled(tables, question.model, version, span, shadow)
     show(f"comparing {read.sample.rows:,} of {read.predictions:,.0f} predictions with the reference")
     reference = _capped(Frame(before.read()))
-    found = examine(reference, Window(read.sample, known, read.predictions, earlier), _by_evidently(reference, read.sample))
+    found = examine(
+        reference, Window(read.sample, known, read.predictions, earlier), _by_evidently(reference, read.sample)
+    )
     directory = out or drift_directory(tables.root, question.model) / f"{now:%Y%m%dT%H%M%S}Z-v{version}"
     directory.mkdir(parents=True, exist_ok=True)
     evidently = _write_evidently(reference, read.sample, found, directory, show)

@@ -22,6 +22,10 @@ FLOORS: Mapping[str, tuple[float, float]] = {
 }
 """What is too little to warn of, or to be critical, however certain: about 0.3 and 0.5 standard deviations."""
 
+FEW_UNRELATED = 30
+"""Where a window amounts to fewer rows, how much is an uncertain estimate itself; then a warning needs what is critical
+elsewhere."""
+
 _STEP = 1.15
 """Design effects are rounded up to powers of it, so that few sets of resamples do for all columns."""
 
@@ -56,7 +60,11 @@ def thresholds(columns: Sequence[Drawn], seed: int = 0, resamples: int = RESAMPL
     standardised = [values / scales[key] for key, values in null.items() if scales[key] > 0]
     largest = np.max(standardised, axis=0) if standardised else np.zeros(resamples)
     warning, critical = upper_quantile(largest, WARNING_ALPHA), upper_quantile(largest, CRITICAL_ALPHA)
-    return {key: _threshold(key[1], warning * scale, critical * scale) for key, scale in scales.items()}
+    sparse = {column.name for column in columns if column.current_rows < FEW_UNRELATED}
+    return {
+        key: _threshold(key[1], (critical if key[0] in sparse else warning) * scale, critical * scale)
+        for key, scale in scales.items()
+    }
 
 
 def _threshold(method: str, warning: float, critical: float) -> Threshold:

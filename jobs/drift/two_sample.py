@@ -1,8 +1,8 @@
 """Can a classifier tell the window from the reference? It sees all columns together, where tests see one at a time.
 
 A linear discriminant on the values and their squares, cross-fitted: each fold is scored by one that has not seen it,
-and a block is never torn apart. Sources: Lopez-Paz and Oquab, arXiv 1610.06545; Rabanser et al. (*Failing Loudly*), arXiv
-1810.11953; for the standard error of an area under the curve with alike rows, Obuchowski (1997).
+and a block is never torn apart. Sources: Lopez-Paz and Oquab, arXiv 1610.06545; Rabanser et al. (*Failing Loudly*),
+arXiv 1810.11953; for the standard error of an area under the curve with alike rows, Obuchowski (1997).
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from scipy.stats import t as student
 
 from jobs.drift.blocks import Integers, clustered_error
 from jobs.drift.frame import Frame, Numbers
+from jobs.drift.thresholds import FEW_UNRELATED
 
 FOLDS = 5
 FLOORS = (0.65, 0.8)
@@ -29,7 +30,7 @@ _RIDGE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """`auc` 0.5: alike; 1: no row could be either. `beyond` is the share of the window that the reference hardly has."""
+    """`auc` 0.5: alike; 1: no row could be either. `beyond`: the share of the window that the reference hardly has."""
 
     auc: float
     error: float
@@ -59,9 +60,10 @@ def separate(
         beyond[is_now] = second > np.quantile(first, EXTREME)
     error = float(np.hypot(clustered_error(above, blocks), clustered_error(below, reference_blocks)))
     freedom = max(1, len(np.unique(blocks)) - 1)
+    alphas = (ALPHAS[1], ALPHAS[1]) if freedom < FEW_UNRELATED else ALPHAS
     warning, critical = (
         max(floor, 0.5 + float(student.ppf(1 - alpha, freedom)) * error)
-        for floor, alpha in zip(FLOORS, ALPHAS, strict=True)
+        for floor, alpha in zip(FLOORS, alphas, strict=True)
     )
     most_foreign = np.argsort(-above, kind="stable")
     return Separation(float(above.mean()), error, warning, critical, float(beyond.mean()), most_foreign)
