@@ -18,6 +18,7 @@ from jobs.cli.options import (
     version_number,
 )
 from jobs.printing import err, out, print_diff
+from jobs.rollout_printing import print_plan
 from jobs.service import DASHBOARD
 from models.store import DEFAULT_ROOT, Store
 
@@ -39,6 +40,8 @@ def deploy(
     champion without traffic of its own, to be asked by ?version=N; the first one of a model becomes its champion.
     """
     from jobs import change as changes
+    from jobs.machine import available_bytes
+    from jobs.memory import needed_bytes
     from jobs.deploy import plan_deploy
     from jobs.serve_config import ServeConfig
     from jobs.version_policy import check_published, plan_live
@@ -55,6 +58,7 @@ def deploy(
             version = change.after.model(model).champion
         print_diff(change.diff)
         if dry_run:
+            print_plan(change.loaded, change.unloaded, needed_bytes(change), available_bytes())
             return
         service = changes.running_service(address)
         with err.status(f"deploying {model} version {version}") as status:
@@ -74,6 +78,8 @@ def undeploy(
 ) -> None:
     """Stop serving a version or a model; it stays in the store."""
     from jobs import change as changes
+    from jobs.machine import available_bytes
+    from jobs.memory import needed_bytes
     from jobs import deploy
 
     model, _, number = name.partition("@")
@@ -81,6 +87,7 @@ def undeploy(
         change = deploy.plan_undeploy(file, model, version_number(number) if number else None, author())
         print_diff(change.diff)
         if dry_run:
+            print_plan(change.loaded, change.unloaded, needed_bytes(change), available_bytes())
             return
         service = changes.running_service(address)
         with err.status(f"undeploying {name}") as status:
