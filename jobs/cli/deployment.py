@@ -40,9 +40,9 @@ def deploy(
     champion without traffic of its own, to be asked by ?version=N; the first one of a model becomes its champion.
     """
     from jobs import change as changes
+    from jobs.deploy import plan_deploy
     from jobs.machine import available_bytes
     from jobs.memory import needed_bytes
-    from jobs.deploy import plan_deploy
     from jobs.serve_config import ServeConfig
     from jobs.version_policy import check_published, plan_live
 
@@ -78,9 +78,9 @@ def undeploy(
 ) -> None:
     """Stop serving a version or a model; it stays in the store."""
     from jobs import change as changes
+    from jobs import deploy
     from jobs.machine import available_bytes
     from jobs.memory import needed_bytes
-    from jobs import deploy
 
     model, _, number = name.partition("@")
     with changes.alone(file):
