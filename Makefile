@@ -11,7 +11,7 @@ CLASSES ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install drift serve train test lint format typecheck lock lock-peers footprint chaos int8-accuracy \
-    simulate bad-challengers swaps rollout-chaos bench bench-quick loadtest loadtest-ui clean
+    simulate bad-challengers swaps rollout-chaos traffic-chaos bench bench-quick loadtest loadtest-ui clean
 
 help:  ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,9 @@ chaos: install  ## Kill replicas by pid under load (stop `make serve` first)
 
 bad-challengers: install  ## Let bad challengers meet live traffic, and a slow shadow; ten minutes (stop `make serve` first)
 	$(BIN)/python -m loadtests.bad_challengers
+
+traffic-chaos: install  ## Kill Routers and fill the disk under the traffic log; as root for all of it (stop `make serve` first)
+	$(BIN)/python -m loadtests.traffic_chaos
 
 rollout-chaos: install  ## Kill referee, Router and controller in the middle of a ramp (stop `make serve` first)
 	$(BIN)/python -m loadtests.rollout_chaos

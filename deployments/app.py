@@ -19,6 +19,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
+from ray.util.metrics import Counter
 
 from deployments.api import create_api
 from deployments.feedback import Noted, Truth
@@ -32,6 +33,8 @@ from deployments.resolution import Resolution
 from deployments.router import Router
 from deployments.scores import RouterReport
 from deployments.settings import GatewaySettings, VersionSettings
+from deployments.traffic_flush import Count
+from deployments.traffic_log import TrafficLog
 from models.policy import DeclaredRouting, RoutingPolicy
 from models.store import Store
 
@@ -61,7 +64,10 @@ class Ingress:
 
     def __init__(self, settings: GatewaySettings, preprocessor: DeploymentHandle, referee: DeploymentHandle) -> None:
         self._referee = RefereeOfApplication(referee)
-        self._router = Router(settings, PreprocessorHandle(preprocessor), ModelServerHandles())
+        log = TrafficLog(settings.traffic_log, count_records()) if settings.traffic_log is not None else None
+        self._router = Router(settings, PreprocessorHandle(preprocessor), ModelServerHandles(), log)
+        if log is not None:
+            log.start()
         self._reporting = Reporting(self._router, self._referee)
         self._resolution = Resolution(self._obey, application_statuses)
         self._tasks: list[asyncio.Task[None]] = []
@@ -69,6 +75,12 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Give Ray Serve the ASGI application of this replica."""
         return create_api(self._router, self._referee, echo_request_id=False)
+
+    def __del__(self) -> None:
+        """Write what is left of the traffic log; Ray Serve calls this when the replica is drained."""
+        router: Router | None = getattr(self, "_router", None)  # None where __init__ raised
+        if router is not None and router.log is not None:
+            router.log.close()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Apply a new routing policy without a restart."""
@@ -125,6 +137,20 @@ class PreprocessorReplica(Preprocessor):
     async def predict_as_stream(self, requests: Sequence[ImageRequest], target: Target) -> AsyncIterator[Reply]:
         """Answer with a stream of one item (see handles.streaming)."""
         yield await self.predict(requests, target)
+
+
+def count_records() -> Count:
+    """Ray's counter tiltyard_traffic_records_total, to which Ray adds the `_total`."""
+    counter = Counter(
+        "tiltyard_traffic_records",
+        "Records of the traffic log by what became of them: stored, sampled_out, lost_<reason>.",
+        ("model", "state"),
+    )
+
+    def count(model: str, state: str, records: int) -> None:
+        counter.inc(records, {"model": model, "state": state})
+
+    return count
 
 
 JUDGE_PERIOD_S = 1.0

@@ -14,6 +14,7 @@ from deployments.lane import Lane
 from deployments.messages import Answer, Outcome
 from deployments.question import Asked, Key, Served, Variant
 from deployments.scores import Scores
+from deployments.traffic_log import TrafficLog
 from models.errors import (
     UNEXPECTED,
     DeadlineExceeded,
@@ -35,11 +36,12 @@ CLIENTS_FAULT = (InvalidRequest, PayloadTooLarge, UnsupportedMediaType)
 class Contest:
     """The variants of all models as one Router sees them: it asks them, keeps their scores and their breakers."""
 
-    def __init__(self, lane_of: Callable[[Key], Lane], max_copies: int) -> None:
+    def __init__(self, lane_of: Callable[[Key], Lane], max_copies: int, log: TrafficLog | None = None) -> None:
         self.scores = Scores()
         self.breakers: dict[Key, Breaker] = {}
         self._lane_of = lane_of
-        self._copies = Copies(lane_of, self.scores, max_copies)
+        self._log = log
+        self._copies = Copies(lane_of, self.scores, max_copies, log)
 
     def breaker(self, key: Key) -> Breaker:
         """The breaker of a challenger."""
@@ -55,11 +57,19 @@ class Contest:
     async def answer(self, asked: Asked) -> list[Served]:
         """Every item's outcome. Raises a TiltyardError where nobody could answer any."""
         shadows = [version for version, share in asked.policy.shadows.items() if share and random.random() < share]
-        if asked.variant.name == "challenger" and not asked.variant.by_number:
-            served = await self._challenge(asked, bool(shadows))
-        else:
-            served = await self._ask(asked.variant, asked, bool(shadows))
-        self._copies.send(asked, served, shadows)
+        try:
+            if asked.variant.name == "challenger" and not asked.variant.by_number:
+                served = await self._challenge(asked, bool(shadows))
+            else:
+                served = await self._ask(asked.variant, asked, bool(shadows))
+        except BaseException as error:
+            if self._log is not None:
+                self._log.note_failure(asked, error, self._lane_of(asked.variant.key).known)
+            raise
+        watchers = self._copies.watchers(asked, served, shadows)
+        is_compared = any(watcher.name == "champion" for watcher, _ in watchers)
+        records = self._log.note(asked, served, is_compared) if self._log is not None else []
+        self._copies.send(asked, served, watchers, records)
         return served
 
     def fail(self, challenger: Key, fallback: Fallback, error: TiltyardError) -> None:
@@ -83,13 +93,15 @@ class Contest:
         ]
         failed = [item for item in everything if not isinstance(outcomes[item], Answer)]
         stood_in = await self._stand_in(asked, failed) if failed else {}
-        failures = [
-            outcome
+        failures = {
+            item: outcome
             for item, outcome in enumerate(outcomes)
             if isinstance(outcome, TiltyardError) and not isinstance(stood_in[item].outcome, CLIENTS_FAULT)
-        ]
+        }
         if failures:
-            self.fail(challenger.key, asked.policy.fallback, failures[0])
+            self.fail(challenger.key, asked.policy.fallback, next(iter(failures.values())))
+            if self._log is not None:
+                self._log.note_failures(asked, failures, lane.known)
         elif len(failed) < len(everything):
             self.breaker(challenger.key).note(False, asked.policy.fallback)
             self._score(challenger, asked, outcomes, started)

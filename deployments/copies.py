@@ -9,13 +9,16 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
-from deployments.agreement import check, compare, said
+from deployments.agreement import Agreement, check, compare, said
 from deployments.lane import Lane
 from deployments.messages import Answer, Outcome
 from deployments.question import Asked, Key, Served, Variant
 from deployments.scores import Scores
+from deployments.traffic_log import TrafficLog
+from deployments.traffic_record import Record
 from models.errors import DeadlineExceeded, ModelUnavailable, TiltyardError
 from models.signature import rows_of
 
@@ -24,33 +27,48 @@ logger = logging.getLogger("ray.serve")
 TIMEOUT_S = 30.0
 """How long a copy may take; nobody waits for it."""
 
+Watcher = tuple[Variant, int]
+"""Who gets a copy, and the version that is judged by it."""
+
 
 class Copies:
     """Sends copies, at most `max_copies` at a time to each version, and scores what comes back."""
 
-    def __init__(self, lane_of: Callable[[Key], Lane], scores: Scores, max_copies: int) -> None:
+    def __init__(
+        self, lane_of: Callable[[Key], Lane], scores: Scores, max_copies: int, log: TrafficLog | None = None
+    ) -> None:
         self._lane_of = lane_of
         self._scores = scores
+        self._log = log
         self._max_copies = max_copies
         self._on_their_way: Counter[Key] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def send(self, asked: Asked, served: Sequence[Served], shadows: Sequence[int]) -> None:
-        """Send a copy to each of the shadows, and a share of a challenger's to the champion; wait for none."""
+    def watchers(self, asked: Asked, served: Sequence[Served], shadows: Sequence[int]) -> list[Watcher]:
+        """Who gets a copy: each of the shadows, and of a share of a challenger's requests the champion."""
         watchers = [(Variant(asked.variant.model, shadow, "shadow"), shadow) for shadow in shadows]
         is_challengers = any(each.variant.name == "challenger" for each in served) and not asked.variant.by_number
         if is_challengers and random.random() < asked.policy.guard.compare:
             watchers.append((asked.champion, asked.variant.version))
+        there_is_room = []
         for watcher, judged in watchers:
             if self._on_their_way[watcher.key] >= self._max_copies:
                 self._scores.note_dropped((asked.variant.model, judged))
-                continue
+            else:
+                there_is_room.append((watcher, judged))
+        return there_is_room
+
+    def send(
+        self, asked: Asked, served: Sequence[Served], watchers: Sequence[Watcher], records: Sequence[Record] = ()
+    ) -> None:
+        """Send a copy to each; wait for none. The champion's answer is told beside the `records` of a challenger's."""
+        for watcher, _ in watchers:
             self._on_their_way[watcher.key] += 1
-            task = asyncio.ensure_future(self._send(watcher, asked, served))
+            task = asyncio.ensure_future(self._send(watcher, asked, served, records))
             self._tasks.add(task)  # the loop itself keeps no task alive
             task.add_done_callback(self._tasks.discard)
 
-    async def _send(self, watcher: Variant, asked: Asked, served: Sequence[Served]) -> None:
+    async def _send(self, watcher: Variant, asked: Asked, served: Sequence[Served], records: Sequence[Record]) -> None:
         items = [item for item, each in enumerate(served) if isinstance(each.outcome, Answer)]
         started = time.perf_counter()
         try:
@@ -60,7 +78,13 @@ class Copies:
             milliseconds = (time.perf_counter() - started) * 1000
             if watcher.name == "shadow":
                 self._note(watcher, asked, items, outcomes, milliseconds)
-            self._compare([served[item] for item in items], watcher, outcomes, asked)
+            agreements = self._compare({item: served[item] for item in items}, watcher, outcomes, asked)
+            if self._log is not None and watcher.name == "shadow":
+                known = self._lane_of(watcher.key).known
+                copies = {item: Served(watcher, each, known) for item, each in zip(items, outcomes, strict=True)}
+                self._log.note_copies(asked, dict(enumerate(served)), copies, agreements, milliseconds)
+            elif self._log is not None:
+                self._log.note_comparison(records, watcher, agreements)
         except Exception:  # nobody waits who could be told
             logger.exception("a copy for %s version %d failed", watcher.model, watcher.version)
         finally:
@@ -96,12 +120,14 @@ class Copies:
         self._scores.note_latency(shadow.key, milliseconds)
         self._scores.note_said(shadow.key, asked.request_id, rows)
 
-    def _compare(self, served: Sequence[Served], watcher: Variant, outcomes: Sequence[Outcome], asked: Asked) -> None:
-        """Note how far champion and other agree, whichever of the two answered the client."""
+    def _compare(
+        self, served: Mapping[int, Served], watcher: Variant, outcomes: Sequence[Outcome], asked: Asked
+    ) -> dict[int, list[Agreement]]:
+        """Note how far champion and other agree, whichever of the two answered the client; the rows of each item."""
         manifest = self._lane_of(asked.champion.key).known
-        rows = []
+        rows: dict[int, list[Agreement]] = {}
         judged = watcher.version
-        for each, outcome in zip(served, outcomes, strict=True):
+        for (item, each), outcome in zip(served.items(), outcomes, strict=True):
             answers = {each.variant.version: each.outcome, watcher.version: outcome}
             champions = answers.pop(asked.policy.champion, None)
             if champions is None or manifest is None or not answers:  # a shadow beside a challenger's answer
@@ -113,5 +139,6 @@ class Copies:
                 check(other, manifest, rows_of(champions.outputs))
             except TiltyardError:
                 continue  # noted as its failure
-            rows += compare(champions, other, manifest)
-        self._scores.note_agreement((watcher.model, judged), asked.request_id, rows)
+            rows[item] = compare(champions, other, manifest)
+        self._scores.note_agreement((watcher.model, judged), asked.request_id, list(chain.from_iterable(rows.values())))
+        return rows

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 
 from deployments.batch_queue import BatchQueue, Entry, Limits
 from deployments.batching import run_batch
+from deployments.image_features import features_of, sample_of
 from deployments.messages import Answer, ImageRequest, Outcome, Requests, TensorRequest, Timing
 from deployments.settings import Batching
-from models.backends import Backend
+from models.backends import EMBEDDING, Backend
 from models.errors import UNEXPECTED, DeadlineExceeded, InvalidRequest, ModelFailed, TiltyardError
-from models.preprocessing import Preprocessing, preprocess
+from models.features import ImageFeatures, Sample
+from models.preprocessing import Preprocessing, picture, to_tensor
 from models.signature import Tensors
 
 logger = logging.getLogger("ray.serve")
@@ -56,6 +58,7 @@ class Inference:
         self._backend = backend
         self._preprocessing = preprocessing
         self._executor: ThreadPoolExecutor | None = None
+        self._beside = ThreadPoolExecutor(1, "features")
         self._background = ThreadPoolExecutor(1, "background", initializer=_yield_to_others)
         self._queue: BatchQueue[Call, list[Outcome]] = BatchQueue(self._run_calls, Limits(1, 1, 0))
         self.apply(Batching())
@@ -83,44 +86,61 @@ class Inference:
 
     def _run(self, calls: Sequence[Call]) -> list[Outcome]:
         began = time.perf_counter()
-        prepared = [self._prepared(call, request) for call in calls for request in call.requests]
+        samples: dict[int, Sample] = {}
+        requests = [(call, request) for call in calls for request in call.requests]
+        prepared = [self._prepared(*each, samples, place) for place, each in enumerate(requests)]
         started = time.perf_counter()
+        features = self._beside.submit(features_of, samples) if samples else None
         ready = [tensors for tensors in prepared if not isinstance(tensors, TiltyardError)]
         outputs = iter(run_batch(self._run_backend, ready, self.sizes))
         results = [tensors if isinstance(tensors, TiltyardError) else next(outputs) for tensors in prepared]
         preprocess_ms = (started - began) * 1000
         compute_ms = (time.perf_counter() - started) * 1000
-        waits_ms = [(began - call.arrived) * 1000 for call in calls for _ in call.requests]
+        waits_ms = [(began - call.arrived) * 1000 for call, _ in requests]
+        known = features.result() if features is not None else {}
         return [
             result
             if isinstance(result, TiltyardError)
-            else Answer(result, Timing(0.0, preprocess_ms, wait_ms, compute_ms))
-            for result, wait_ms in zip(results, waits_ms, strict=True)
+            else _answer(result, Timing(0.0, preprocess_ms, wait_ms, compute_ms), known.get(place))
+            for place, (result, wait_ms) in enumerate(zip(results, waits_ms, strict=True))
         ]
 
-    def _prepared(self, call: Call, request: TensorRequest | ImageRequest) -> Tensors | TiltyardError:
+    def _prepared(
+        self, call: Call, request: TensorRequest | ImageRequest, samples: dict[int, Sample], place: int
+    ) -> Tensors | TiltyardError:
         """What goes into the batch, or why this request does not: the others need not know."""
         if call.is_late(request):
             return DeadlineExceeded("the answer would come too late")
         try:
             if isinstance(request, TensorRequest):
                 return self._backend.signature.check(request.inputs)
-            return self._decoded(request)
+            return self._decoded(request, samples, place)
         except TiltyardError as error:
             return error
         except Exception:
             logger.exception("%s could not prepare a request", self._name)
             return TiltyardError(UNEXPECTED)
 
-    def _decoded(self, request: ImageRequest) -> Tensors:
+    def _decoded(self, request: ImageRequest, samples: dict[int, Sample], place: int) -> Tensors:
         if self._preprocessing is None:
             raise InvalidRequest("the model takes tensors, not images")
-        pixels = preprocess(request.image, self._preprocessing, request.max_pixels)
+        read = picture(request.image, self._preprocessing, request.max_pixels)
+        pixels = to_tensor(read, self._preprocessing)
+        if request.wants_features and (taken := sample_of(read)) is not None:
+            samples[place] = taken
         return {self._backend.signature.inputs[0].name: pixels[None]}
 
     def _run_backend(self, inputs: Tensors) -> Tensors:
         try:
-            return self._backend.run(inputs)
+            return self._backend.run_with_embedding(inputs)
         except Exception as error:  # whatever a runtime raises, it must not take the rest of the batch with it
             logger.exception("%s failed", self._name)
             raise ModelFailed(f"{self._name} could not compute an answer") from error
+
+
+def _answer(outputs: Tensors, timing: Timing, features: ImageFeatures | None) -> Answer:
+    """What the model said, and apart from it the embedding, which went through the batch as if it were an output."""
+    if EMBEDDING not in outputs:
+        return Answer(outputs, timing, None, features)
+    said = dict(outputs)
+    return Answer(said, timing, said.pop(EMBEDDING), features)

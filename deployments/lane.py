@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
+
 from deployments.batch_queue import BatchQueue, Entry, Limits
 from deployments.batching import join, pieces, size_of
 from deployments.fleet import Fleet
@@ -54,6 +56,7 @@ class Pending:
     deadline: float
     background: bool = False
     shared: bool = False
+    wants_features: bool = False
 
 
 class Lane:
@@ -126,18 +129,20 @@ class Lane:
             ]
         )
         answers = [answered(outcome) for outcome in outcomes]
-        if len(answers) == 1:
-            return answers[0]
-        timing = Timing.longest([answer.timing for answer in answers])
-        return Answer(join([answer.outputs for answer in answers]), timing)
+        return answers[0] if len(answers) == 1 else _joined(answers)
 
     async def predict_images(
-        self, images: Sequence[bytes], deadline: float, background: bool = False, shared: bool = False
+        self,
+        images: Sequence[bytes],
+        deadline: float,
+        background: bool = False,
+        shared: bool = False,
+        wants_features: bool = False,
     ) -> list[Outcome]:
         """Outcomes in the order of the images: a bad one fails alone. Raises a TiltyardError where nobody answers."""
         await self.manifest()
         self._images.admit()
-        pending = [Pending(image, deadline, background, shared) for image in images]
+        pending = [Pending(image, deadline, background, shared, wants_features) for image in images]
         outcomes = await _gathered([partial(self._images.submit, each, 1, len(each.item)) for each in pending])
         if outcomes and all(isinstance(outcome, Overloaded | ModelUnavailable) for outcome in outcomes):
             answered(outcomes[0])
@@ -153,7 +158,9 @@ class Lane:
     async def _send_images(self, entries: list[Entry[Pending, Outcome]]) -> list[Outcome]:
         now = time.monotonic()
         requests = [
-            ImageRequest(each.item, each.deadline - now, self._max_pixels, each.background, each.shared)
+            ImageRequest(
+                each.item, each.deadline - now, self._max_pixels, each.background, each.shared, each.wants_features
+            )
             for each in (entry.item for entry in entries)
         ]
         return self._noted(await self._send_to_decoder(requests), entries)
@@ -184,6 +191,16 @@ class Lane:
         self._tensors.limits = limits
         ahead = 0 if self.decodes else self._preprocessor_fleet.calls
         self._images.limits = replace(limits, workers=limits.workers + ahead)
+
+
+def _joined(answers: Sequence[Answer]) -> Answer:
+    """One answer of those of its pieces."""
+    embeddings = [answer.embedding for answer in answers if answer.embedding is not None]
+    return Answer(
+        join([answer.outputs for answer in answers]),
+        Timing.longest([answer.timing for answer in answers]),
+        np.concatenate(embeddings) if len(embeddings) == len(answers) else None,
+    )
 
 
 def answered(outcome: Outcome) -> Answer:

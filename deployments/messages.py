@@ -7,7 +7,11 @@ its reply carries the outcome of each, and what the replica that answered has ro
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
+import numpy.typing as npt
+
 from models.errors import TiltyardError
+from models.features import ImageFeatures
 from models.manifest import Manifest
 from models.preprocessing import Preprocessing
 from models.signature import Tensors, rows_of
@@ -37,7 +41,8 @@ class TensorRequest:
 class ImageRequest:
     """One encoded image, the most pixels it may have, and the seconds left to answer it when this was sent.
 
-    `background` as for tensors. One that is `shared` will come again for a shadow.
+    `background` as for tensors. One that is `shared` will come again for a shadow. `wants_features`: of the picture,
+    beside the answer (models/features.py).
     """
 
     image: bytes
@@ -45,6 +50,7 @@ class ImageRequest:
     max_pixels: int
     background: bool = False
     shared: bool = False
+    wants_features: bool = False
 
     @property
     def rows(self) -> int:
@@ -86,10 +92,15 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model's outputs by name, [rows, ...] each."""
+    """A model's outputs by name, [rows, ...] each; and an embedding [rows, dimensions] where the artifact has one.
+
+    `features` of the image come with it where they were asked for.
+    """
 
     outputs: Tensors
     timing: Timing
+    embedding: npt.NDArray[np.float16] | None = None
+    features: ImageFeatures | None = None
 
 
 Outcome = Answer | TiltyardError

@@ -7,20 +7,32 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from deployments.batching import size_of
+from deployments.image_features import features_of, sample_of
 from deployments.lane import ModelServers
 from deployments.messages import MAX_CALL_BYTES, Answer, Capacity, ImageRequest, Reply, Target, TensorRequest
 from models.errors import UNEXPECTED, DeadlineExceeded, TiltyardError
-from models.preprocessing import Preprocessing, preprocess
+from models.features import ImageFeatures, Sample
+from models.preprocessing import Preprocessing, picture, to_tensor
 
 logger = logging.getLogger("ray.serve")
 
 Pixels = npt.NDArray[np.uint8]
+
+
+class Decoded(NamedTuple):
+    """A tensor, and what the features of the picture are computed from, where they are wanted."""
+
+    pixels: Pixels
+    sample: Sample | None = None
+
 
 MAX_SHARED = 32
 """Decoded images that wait for a shadow to ask for them."""
@@ -50,16 +62,22 @@ class Preprocessor:
         decoded = await self._decode(requests, target.preprocessing, started)
         now = time.monotonic()
         tensors = [
-            TensorRequest({target.input_name: pixels[None]}, request.timeout_s - (now - started), request.background)
-            for request, pixels in zip(requests, decoded, strict=True)
-            if not isinstance(pixels, TiltyardError)
+            TensorRequest(
+                {target.input_name: each.pixels[None]}, request.timeout_s - (now - started), request.background
+            )
+            for request, each in zip(requests, decoded, strict=True)
+            if not isinstance(each, TiltyardError)
         ]
-        replies = await asyncio.gather(*(self._infer(target, call) for call in calls(tensors)))
+        inferring = asyncio.gather(*(self._infer(target, call) for call in calls(tensors)))
+        features = await _features(decoded)
+        replies = await inferring
         answers = chain.from_iterable(reply.outcomes for reply in replies)
-        outcomes = [pixels if isinstance(pixels, TiltyardError) else next(answers) for pixels in decoded]
-        for outcome in outcomes:
+        outcomes = [each if isinstance(each, TiltyardError) else next(answers) for each in decoded]
+        for item, outcome in enumerate(outcomes):
             if isinstance(outcome, Answer):
                 outcome.timing.preprocess_ms = (now - started) * 1000
+                if item in features:
+                    outcomes[item] = replace(outcome, features=features[item])
         return Reply(
             outcomes, next((reply.model_server for reply in replies if reply.model_server), None), self._capacity
         )
@@ -73,10 +91,10 @@ class Preprocessor:
 
     async def _decode(
         self, requests: Sequence[ImageRequest], preprocessing: Preprocessing, started: float
-    ) -> list[Pixels | TiltyardError]:
+    ) -> list[Decoded | TiltyardError]:
         """Decode on all threads, a share of the images on each."""
 
-        def decode(share: Sequence[ImageRequest]) -> list[Pixels | TiltyardError]:
+        def decode(share: Sequence[ImageRequest]) -> list[Decoded | TiltyardError]:
             return [self._decode_one(request, preprocessing, started) for request in share]
 
         loop = asyncio.get_running_loop()
@@ -87,16 +105,17 @@ class Preprocessor:
 
     def _decode_one(
         self, request: ImageRequest, preprocessing: Preprocessing, started: float
-    ) -> Pixels | TiltyardError:
+    ) -> Decoded | TiltyardError:
         if time.monotonic() > started + request.timeout_s:
             return DeadlineExceeded("the answer would come too late")
         try:
             if request.background and (kept := self._taken(request.image, preprocessing)) is not None:
-                return kept
-            pixels = preprocess(request.image, preprocessing, request.max_pixels)
+                return Decoded(kept)
+            read = picture(request.image, preprocessing, request.max_pixels)
+            decoded = Decoded(to_tensor(read, preprocessing), sample_of(read) if request.wants_features else None)
             if request.shared:
-                self._keep(request.image, preprocessing, pixels)
-            return pixels
+                self._keep(request.image, preprocessing, decoded.pixels)
+            return decoded
         except TiltyardError as error:
             return error
         except Exception:
@@ -114,6 +133,16 @@ class Preprocessor:
         """The tensor that was kept, once."""
         with self._lock:
             return self._shared.pop((_digest(image), preprocessing), None)
+
+
+async def _features(decoded: Sequence[Decoded | TiltyardError]) -> dict[int, ImageFeatures]:
+    """Features of the images that have a sample, while the model computes; others have their turn after each."""
+    features: dict[int, ImageFeatures] = {}
+    for item, each in enumerate(decoded):
+        if not isinstance(each, TiltyardError) and each.sample is not None:
+            await asyncio.sleep(0)  # what was asked before is sent first
+            features |= features_of({item: each.sample})
+    return features
 
 
 def _digest(image: bytes) -> bytes:

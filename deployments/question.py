@@ -1,5 +1,6 @@
 """A request as the variants see it: what it asks, of whom, until when."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,9 +56,14 @@ class Question(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Encoded images, each an item."""
+    """Encoded images, each an item; the traffic log may want their features beside the answers.
+
+    `places` are theirs in the request, where not all of it is here.
+    """
 
     images: Sequence[bytes]
+    wants_features: bool = False
+    places: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -66,11 +72,17 @@ class Images:
         self, lane: Lane, items: Sequence[int], deadline: float, background: bool = False, shared: bool = False
     ) -> list[Outcome]:
         """Outcomes of some of the images. Raises a TiltyardError where none can be answered."""
-        return await lane.predict_images([self.images[item] for item in items], deadline, background, shared)
+        wants_features = self.wants_features and not background
+        images = [self.images[item] for item in items]
+        return await lane.predict_images(images, deadline, background, shared, wants_features)
 
     def rows(self, item: int) -> int:
         """One."""
         return 1
+
+    def place(self, item: int) -> int:
+        """Which image of the request an item is."""
+        return self.places[item] if self.places else item
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +104,38 @@ class Rows:
         """All of them."""
         return rows_of(self.inputs)
 
+    def place(self, item: int) -> int:
+        """Of the first row."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """That a request is recorded in the traffic log: what it stands for, when it `began` (monotonic)."""
+
+    weight: float
+    keeps_input: bool
+    began: float
+    key_id: str | None
+
+    def elapsed_ms(self) -> float:
+        """How long it took up to now."""
+        return max(0.0, time.monotonic() - self.began) * 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request: its model's policy, the variant that was drawn, and until when (time.monotonic()) it is answered."""
+    """One request: its model's policy, the variant that was drawn, and until when (time.monotonic()) it is answered.
+
+    Without an `entry` it is not recorded.
+    """
 
     policy: policy.ModelPolicy
     variant: Variant
-    question: Question
+    question: Images | Rows
     deadline: float
     request_id: str
+    entry: Entry | None = None
 
     @property
     def champion(self) -> Variant:

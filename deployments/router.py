@@ -14,9 +14,10 @@ from deployments.draw import draw
 from deployments.fleet import Fleet
 from deployments.lane import Lane, ModelServers, Preprocessors, answered
 from deployments.messages import Answer
-from deployments.question import Asked, Images, Question, Rows, Served, Variant, champion_of
+from deployments.question import Asked, Entry, Images, Rows, Served, Variant, champion_of
 from deployments.scores import RouterReport
 from deployments.settings import GatewaySettings
+from deployments.traffic_log import TrafficLog
 from models.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -57,8 +58,15 @@ class Status:
 class Router:
     """Chooses who answers, and knows who can."""
 
-    def __init__(self, settings: GatewaySettings, preprocessors: Preprocessors, model_servers: ModelServers) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        preprocessors: Preprocessors,
+        model_servers: ModelServers,
+        log: TrafficLog | None = None,
+    ) -> None:
         self.settings = settings
+        self.log = log
         self.name = secrets.token_hex(4)
         """Tells the referee who reports."""
         self._preprocessors = preprocessors
@@ -69,7 +77,7 @@ class Router:
         self._shares: Shares = {}
         self._started = time.time()
         self._is_contested = False
-        self.contest = Contest(self._lane, settings.max_copies)
+        self.contest = Contest(self._lane, settings.max_copies, log)
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._max_requests_per_version = self._max_requests_per_champion = settings.max_concurrent_requests
         self._preprocessor_fleet = Fleet()
@@ -215,32 +223,65 @@ class Router:
         return champion, await self._lane(champion.key).manifest()
 
     async def predict_images(
-        self, variant: Variant, images: Sequence[bytes], deadline: float, request_id: str = ""
+        self,
+        variant: Variant,
+        images: Sequence[bytes | TiltyardError],
+        deadline: float,
+        request_id: str = "",
+        api_key: str | None = None,
     ) -> list[Served]:
-        """Ask a variant about images. Raises a TiltyardError where none of them can be answered."""
-        if not images:
-            return []
+        """Ask a variant about images, some of which could not even be read; what came of each.
+
+        Raises a TiltyardError where none of them can be answered.
+        """
+        entry = self._entry(deadline, api_key)
+        served = {
+            place: Served(variant, image) for place, image in enumerate(images) if isinstance(image, TiltyardError)
+        }
+        if served and self.log is not None:
+            unread = Images([b""] * len(served), places=list(served))
+            policy = self._find(variant.model)[1]
+            self.log.note(Asked(policy, variant, unread, deadline, request_id, entry), list(served.values()))
+        readable = {place: image for place, image in enumerate(images) if isinstance(image, bytes)}
+        if readable:
+            question = Images(list(readable.values()), entry is not None, list(readable))
+            answers = await self._answer_images(variant, question, deadline, request_id, entry)
+            served |= dict(zip(readable, answers, strict=True))
+        return [served[place] for place in range(len(images))]
+
+    async def _answer_images(
+        self, variant: Variant, question: Images, deadline: float, request_id: str, entry: Entry | None
+    ) -> list[Served]:
         if (await self._lane(variant.key).manifest()).preprocessing is None:
             raise InvalidRequest(
                 f"model {variant.model!r} takes tensors, not images; send them to /v1/models/{variant.model}:predict"
             )
-        served = await self._answer(variant, Images(images), deadline, request_id)
+        served = await self._answer(variant, question, deadline, request_id, entry)
         if any(isinstance(each.outcome, Answer) and not self._lane(each.variant.key).decodes for each in served):
             self._note_answer(_PREPROCESSOR)
         return served
 
-    async def predict(self, variant: Variant, inputs: Tensors, deadline: float, request_id: str = "") -> Answer:
+    async def predict(
+        self, variant: Variant, inputs: Tensors, deadline: float, request_id: str = "", api_key: str | None = None
+    ) -> Answer:
         """Ask a variant about rows [rows, ...]. Raises a TiltyardError."""
-        served = await self._answer(variant, Rows(inputs), deadline, request_id)
+        entry = self._entry(deadline, api_key)
+        served = await self._answer(variant, Rows(inputs), deadline, request_id, entry)
         return answered(served[0].outcome)
 
-    async def _answer(self, variant: Variant, question: Question, deadline: float, request_id: str) -> list[Served]:
+    def _entry(self, deadline: float, api_key: str | None) -> Entry | None:
+        """The request's entry in the traffic log, if it gets one."""
+        return self.log.entry(deadline - self.settings.request_timeout_s, api_key) if self.log is not None else None
+
+    async def _answer(
+        self, variant: Variant, question: Images | Rows, deadline: float, request_id: str, entry: Entry | None = None
+    ) -> list[Served]:
         policy = self._find(variant.model)[1]
         if variant.version not in policy.versions:  # it was retired while the request was being read
             if variant.by_number:
                 raise VersionNotFound(f"{variant.model} version {variant.version} was just retired")
             variant = champion_of(variant.model, policy)
-        served = await self.contest.answer(Asked(policy, variant, question, deadline, request_id))
+        served = await self.contest.answer(Asked(policy, variant, question, deadline, request_id, entry))
         self._note_answer(*{each.variant.key for each in served if isinstance(each.outcome, Answer)})
         return served
 

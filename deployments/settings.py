@@ -9,6 +9,7 @@ from models.backends import Provider
 from models.manifest import ArtifactKind
 from models.preprocessing import MAX_IMAGE_PIXELS
 from models.store import NAME
+from models.traffic_settings import TrafficLogSettings as TrafficLogSettings
 
 
 class GatewaySettings(BaseModel):
@@ -20,6 +21,7 @@ class GatewaySettings(BaseModel):
     and counted. `store` is where the referee keeps each model's history. `operator_key_sha256` is the SHA-256, in
     hex, of the key that /operations asks for; without it there are no operations over HTTP. They edit `serve_config`, a
     path on the Router's machine (relative to the project's root), and apply it through the Ray `dashboard`.
+    `traffic_log` says what is remembered of the traffic; with null nothing is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +35,7 @@ class GatewaySettings(BaseModel):
     preprocessor_threads: Annotated[int, Field(ge=1)] = 1
     max_copies: Annotated[int, Field(ge=0)] = 2
     store: str = "models/store"
+    traffic_log: TrafficLogSettings | None = TrafficLogSettings()
     operator_key_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     serve_config: str = "serve_config.yaml"
     dashboard: Annotated[str, Field(pattern="^https?://")] = "http://127.0.0.1:8265"

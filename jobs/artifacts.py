@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jobs.calibration import Rows
+from jobs.embedding import add_embedding
 from jobs.measurement import Comparison, Validation, accuracy, compare, latencies_ms, latency_ms, run_rows
 from jobs.quantization import write_int8
 from jobs.tolerance import Tolerance
 from models.backends import Backend, load_backend
 from models.errors import InvalidVersion, ModelFailed
 from models.golden import check_golden, largest_difference
-from models.manifest import Artifact, ArtifactKind, LeftOut, OutputKind
+from models.manifest import Artifact, ArtifactKind, Embedding, LeftOut, OutputKind
 from models.signature import Tensors
 from models.store import sha256, size
 
@@ -64,8 +65,9 @@ class Artifacts:
     def add(self, kind: ArtifactKind, path: Path) -> None:
         """Keep an artifact that does what the source does; remove one that does not."""
         try:
+            embedding = self._add_embedding(path) if kind == "onnx" else None
             backend = load_backend(kind, path)
-            self._kept[kind] = self._measure(kind, path, backend), backend
+            self._kept[kind] = self._measure(kind, path, backend, embedding), backend
         except (InvalidVersion, ModelFailed) as error:
             self.leave_out(kind, str(error))
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -80,8 +82,9 @@ class Artifacts:
                 raise InvalidVersion(self.evidence.rows)
             exact, backend = self._kept["onnx"]
             write_int8(directory / exact.path, path, self.evidence.rows.calibration, backend.signature.batch_size)
+            embedding = self._add_embedding(path)
             quantised = load_backend("onnx-int8", path)
-            measured, comparison = self._measure_int8(path, quantised, self.evidence.rows)
+            measured, comparison = self._measure_int8(path, quantised, self.evidence.rows, embedding)
             outside = comparison.outside(self.evidence.tolerance)
             if outside is not None and not even_outside:
                 raise InvalidVersion(outside)
@@ -100,7 +103,10 @@ class Artifacts:
         ):
             self._kept[kind] = artifact.model_copy(update={"latency_ms": taken_ms}), backend
 
-    def _measure(self, kind: ArtifactKind, path: Path, backend: Backend) -> Artifact:
+    def _add_embedding(self, path: Path) -> Embedding | None:
+        return None if self.evidence.output == "tensors" else add_embedding(path, self.evidence.inputs)
+
+    def _measure(self, kind: ArtifactKind, path: Path, backend: Backend, embedding: Embedding | None) -> Artifact:
         """Describe an artifact. Raises InvalidVersion where it does not do what the source does; int8 may be off."""
         inputs, expected, validation = self.evidence.inputs, self.evidence.expected, self.evidence.validation
         if {spec.name for spec in backend.signature.inputs} != set(inputs):
@@ -115,11 +121,14 @@ class Artifacts:
             max_abs_diff=max(largest_difference(array, outputs[name]) for name, array in expected.items()),
             latency_ms=latency_ms(backend, inputs),
             accuracy=None if validation is None else accuracy(backend, validation),
+            embedding=embedding,
         )
 
-    def _measure_int8(self, path: Path, backend: Backend, rows: Rows) -> tuple[Artifact, Comparison]:
+    def _measure_int8(
+        self, path: Path, backend: Backend, rows: Rows, embedding: Embedding | None
+    ) -> tuple[Artifact, Comparison]:
         exact, exact_backend = self._kept["onnx"]
-        measured = self._measure("onnx-int8", path, backend)
+        measured = self._measure("onnx-int8", path, backend, embedding)
         reference = run_rows(exact_backend, rows.judging)
         comparison = compare(run_rows(backend, rows.judging), reference, self.evidence.output)
         if measured.accuracy is not None and exact.accuracy is not None:

@@ -19,6 +19,7 @@ from google.protobuf.message import EncodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from jobs.converter import run_converter
+from jobs.embedding import without_embedding
 from jobs.tensorflow_import import import_tensorflow
 from models.backends import SIGNATURE, load_backend
 from models.errors import ConversionFailed
@@ -180,7 +181,7 @@ def _scale_in_graph(pixels: Any, scaling: Scaling, dtype: str) -> Any:
 
 def write_onnx(source: Source, image: ImageInput | None, target: Path) -> None:
     """Write an ONNX source as an artifact, with casting, scaling and layout in front where it takes images."""
-    model = onnx.load(source.path)  # weights in files beside it are taken in
+    model = without_embedding(onnx.load(source.path))  # weights in files beside it are taken in
     try:
         if image is not None:
             model = _prepend_scaling(model, image, source.signature.inputs[0])

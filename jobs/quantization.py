@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 
 from jobs.converter import run_converter
+from jobs.embedding import without_embedding
 from models.errors import ConversionFailed
 from models.signature import Tensors, rows_of
 
@@ -56,7 +57,7 @@ def quantize(source: Path, target: Path, scratch: Path, batch: int) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = scratch / "prepared.onnx"
-    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    quant_pre_process(without_embedding(onnx.load(source)), prepared, skip_symbolic_shape=True)
     with np.load(scratch / "rows.npz", allow_pickle=False) as archive:
         reader = _Reader(dict(archive), batch)
     quantize_static(

@@ -133,11 +133,16 @@ class ServeConfig:
     @property
     def gateway_store(self) -> Store:
         """Where the histories are, and models that nothing else is said of."""
-        return Store((self._gateway().get("args") or {}).get("store", DEFAULT_ROOT))
+        return Store(self.gateway_args.get("store", DEFAULT_ROOT))
 
     def history(self, model: str) -> History:
         """The decisions about a model, in the gateway's store: a model's own may be somebody else's tree."""
         return History(self.gateway_store, model)
+
+    @property
+    def gateway_args(self) -> Mapping[str, Any]:
+        """Settings of the gateway. Raises InvalidConfig."""
+        return self._gateway().get("args") or {}
 
     def add_version(
         self, model: str, version: int, store: str, artifact: ArtifactKind | None, like: int | None = None

@@ -52,8 +52,11 @@ class Bench:
     stream: Stream
 
 
-def serve_config(store: Path, port: int, policy: Mapping[str, Any], routers: int) -> dict[str, Any]:
+def serve_config(
+    store: Path, port: int, policy: Mapping[str, Any], routers: int, traffic_log: Mapping[str, Any]
+) -> dict[str, Any]:
     """One champion; room for a second version on two cores."""
+    traffic_log = {"root": str(store.parent / "traffic"), **traffic_log}
     policy = {"champion": CHAMPION, "fallback": {"after_s": 0.5}, "guard": {"compare": 0.5}, **policy}
     router = {"name": "Router", "num_replicas": routers, "user_config": {"models": {MODEL: policy}}}
     return {
@@ -63,7 +66,7 @@ def serve_config(store: Path, port: int, policy: Mapping[str, Any], routers: int
                 "name": "gateway",
                 "route_prefix": "/",
                 "import_path": "deployments.app:gateway",
-                "args": {"store": str(store)},
+                "args": {"store": str(store), "traffic_log": traffic_log},
                 "deployments": [router],
             },
             {
@@ -79,7 +82,11 @@ def serve_config(store: Path, port: int, policy: Mapping[str, Any], routers: int
 
 @contextmanager
 def bench(
-    rate: float, port: int, policy: Mapping[str, Any] = MappingProxyType({}), routers: int = 1
+    rate: float,
+    port: int,
+    policy: Mapping[str, Any] = MappingProxyType({}),
+    routers: int = 1,
+    traffic_log: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[Bench]:
     """Serve the champion from a store of its own, and send it marked digits."""
     data = digits.load().held_out
@@ -89,7 +96,7 @@ def bench(
         shutil.copytree(DEFAULT_ROOT / MODEL / str(CHAMPION), store.root / MODEL / str(CHAMPION))
         path = Path(directory) / "serve_config.yaml"
         with path.open("w") as file:
-            YAML().dump(serve_config(store.root, port, policy, routers), file)
+            YAML().dump(serve_config(store.root, port, policy, routers, traffic_log), file)
         serving = Serving(path)
         try:
             if not serving.wait_until_healthy(print, STARTUP_TIMEOUT_S):

@@ -31,6 +31,7 @@ class Reply:
     milliseconds: float
     version: int | None = None
     user: str | None = None
+    request_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -118,4 +119,4 @@ class Stream:
             feedback = json.dumps({"feedback": [{"request_id": body["request_id"], "label": digit.label}]})
             connection.request("POST", "/feedback", feedback, {"content-type": "application/json"})
             connection.getresponse().read()
-        return Reply(due, response.status, milliseconds, body.get("model_version"), user)
+        return Reply(due, response.status, milliseconds, body.get("model_version"), user, body.get("request_id"))

@@ -54,7 +54,12 @@ def serve_config(variant: Variant, start: Start) -> dict[str, Any]:
         "name": "gateway",
         "route_prefix": "/",
         "import_path": "deployments.app:gateway",
-        "args": {"max_concurrent_requests": 256, "request_timeout_s": 30, **variant.gateway_args},
+        "args": {
+            "max_concurrent_requests": 256,
+            "request_timeout_s": 30,
+            "traffic_log": {"root": str(start.directory / "traffic")},
+            **variant.gateway_args,
+        },
         "deployments": [
             {
                 "name": "Router",

@@ -22,6 +22,8 @@
     │   └── ReplicaDied            503  model_unavailable
     ├── RefereeUnavailable         503  referee_unavailable
     ├── DeadlineExceeded           504  deadline_exceeded
+    ├── TrafficUnavailable         503  traffic_unavailable
+    ├── InvalidTraffic             500  invalid_traffic
     ├── ModelFailed                500  model_failed
     ├── InvalidVersion             500  invalid_version
     │   ├── InvalidManifest        500  invalid_manifest
@@ -188,6 +190,20 @@ class DeadlineExceeded(TiltyardError):
 
     status = 504
     code = "deadline_exceeded"
+
+
+class TrafficUnavailable(TiltyardError):
+    """The tables of the traffic cannot be reached, read or written now."""
+
+    status = 503
+    code = "traffic_unavailable"
+    retry_after_s: ClassVar[int] = 10
+
+
+class InvalidTraffic(TiltyardError):
+    """Records, or a table of them, that are not what this program writes."""
+
+    code = "invalid_traffic"
 
 
 class ModelFailed(TiltyardError):

@@ -16,6 +16,23 @@ ArtifactKind = Literal["savedmodel", "onnx", "onnx-int8"]
 OutputKind = Literal["probabilities", "logits", "tensors"]
 
 
+class Embedding(BaseModel):
+    """A second output of an ONNX artifact: what its last layer takes, by a fixed random projection.
+
+    `tensor` is that layer's input, `width` values a row; they are multiplied by a matrix [width, dimensions] of a
+    normal distribution with this `seed`, divided by the root of `width`, and given as float16. The signature does not
+    list it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    output: str
+    tensor: str
+    width: int
+    dimensions: int
+    seed: int
+
+
 class Artifact(BaseModel):
     """One runnable form of a version.
 
@@ -39,6 +56,19 @@ class Artifact(BaseModel):
     agreement: float | None = None
     relative_diff: float | None = None
     compared_rows: int | None = None
+    embedding: Embedding | None = None
+
+
+class ReferenceFile(BaseModel):
+    """The feature rows and answers of the validation set (models/reference.py): `rows`, and how many have labels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    sha256: str
+    bytes: int
+    rows: int
+    labelled: int
 
 
 class LeftOut(BaseModel):
@@ -104,6 +134,7 @@ class Manifest(BaseModel):
     chosen_because: str
     left_out: tuple[LeftOut, ...] = ()
     decoding: DecodingCheck | None = None
+    reference: ReferenceFile | None = None
     metrics: dict[str, float] = {}
     provenance: Provenance | None = None
 

@@ -8,11 +8,12 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -66,15 +67,43 @@ class Preprocessing(BaseModel):
         return self.height, self.width, 1 if self.channels == "gray" else 3
 
 
+class Picture(NamedTuple):
+    """A decoded image, turned as the version wants it: it was sent with `width` x `height`, so many `bytes`.
+
+    A scaled decoder gives fewer pixels than were sent. `format` is one of FORMATS.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    bytes: int
+    format: str
+
+
 def preprocess(data: bytes, preprocessing: Preprocessing, max_pixels: int = MAX_IMAGE_PIXELS) -> npt.NDArray[np.uint8]:
     """Decode, orient, convert and resize one PNG, JPEG or WebP image to uint8 [height, width, channels].
 
     Raises InvalidImage, ImageTooLarge or UnsupportedMediaType.
     """
-    image = decode(data, max_pixels, preprocessing if preprocessing.scaled_decode else None)
+    return to_tensor(picture(data, preprocessing, max_pixels), preprocessing)
+
+
+def picture(data: bytes, preprocessing: Preprocessing, max_pixels: int = MAX_IMAGE_PIXELS) -> Picture:
+    """Decode and orient. Raises InvalidImage, ImageTooLarge or UnsupportedMediaType."""
+    file = _open(data)
+    size = file.size
+    format = "JPEG" if file.format == "MPO" else file.format or ""
+    image = _load(file, max_pixels, preprocessing if preprocessing.scaled_decode else None)
     if preprocessing.orient:
+        if _is_turned(image):
+            size = size[::-1]
         image = orient(image)
-    image = to_mode(image, _MODES[preprocessing.channels])
+    return Picture(image, *size, len(data), format)
+
+
+def to_tensor(picture: Picture, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+    """Convert and resize to uint8 [height, width, channels]."""
+    image = to_mode(picture.image, _MODES[preprocessing.channels])
     image = fit(image, (preprocessing.width, preprocessing.height), preprocessing)
     pixels = np.asarray(image, dtype=np.uint8).reshape(preprocessing.shape)
     if preprocessing.channels == "bgr":
@@ -89,9 +118,10 @@ def preprocess_all(files: Sequence[bytes], preprocessing: Preprocessing) -> npt.
 
 def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS, scaled_for: Preprocessing | None = None) -> Image.Image:
     """Decode the pixels of a still image, looking at its size first; no more than `scaled_for` needs of them."""
-    if not data:
-        raise InvalidImage("the image is empty (0 bytes)")
-    image = _open(data)
+    return _load(_open(data), max_pixels, scaled_for)
+
+
+def _load(image: ImageFile, max_pixels: int, scaled_for: Preprocessing | None) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
         raise ImageTooLarge(f"the image has {width} x {height} pixels; at most {max_pixels} are decoded")
@@ -107,7 +137,9 @@ def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS, scaled_for: Preproce
     return image
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes) -> ImageFile:
+    if not data:
+        raise InvalidImage("the image is empty (0 bytes)")
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -24,5 +24,10 @@ def sticky_key(router: Router, request: Request, model: str | None) -> str | Non
         return request.query_params.get(sticky.name or "")
     if sticky.by == "header":
         return request.headers.get(sticky.name or "")
-    api_key = request.headers.get("authorization") or request.headers.get("x-api-key")
-    return hashlib.sha256(api_key.encode()).hexdigest() if api_key else None
+    key = api_key(request)
+    return hashlib.sha256(key.encode()).hexdigest() if key else None
+
+
+def api_key(request: Request) -> str | None:
+    """What the client names itself by, if it does."""
+    return request.headers.get("authorization") or request.headers.get("x-api-key")

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.api.body import content_type, decode_base64, parse_json, read_body
-from deployments.api.choice import choose
+from deployments.api.choice import api_key, choose
 from deployments.api.parameters import parameter, version_of
 from deployments.api.request_id import request_id
 from deployments.api.responses import FAILURES, ErrorBody, json_response
@@ -108,10 +108,8 @@ async def predict(request: Request) -> Response:
         variant = choose(router, request, version_of(request.query_params.get("version")))
         with router.place(variant):
             images, is_single = await read_images(request, router.settings.max_images_per_request)
-            readable = [image for image in images if isinstance(image, bytes)]
             variant, _ = await router.settle(variant, deadline)
-            answers = iter(await router.predict_images(variant, readable, deadline, request_id(request.scope)))
-    served = [next(answers) if isinstance(image, bytes) else Served(variant, image) for image in images]
+            served = await router.predict_images(variant, images, deadline, request_id(request.scope), api_key(request))
     return _one(served[0], request) if is_single else _many(served, request)
 
 

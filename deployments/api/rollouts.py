@@ -14,6 +14,7 @@ from deployments.api.body import parse_json, read_body, validated
 from deployments.api.responses import FAILURES, json_response
 from deployments.feedback import Truth
 from deployments.referee import RefereeHandle
+from deployments.router import Router
 from models.errors import RefereeUnavailable
 
 routes = APIRouter(tags=["rollouts"])
@@ -82,8 +83,12 @@ async def feedback(request: Request) -> Response:
     """Count true classes against the answers of each version."""
     body = await read_body(request, parse_json)
     labels = validated(Labels, body).feedback if "feedback" in body else [validated(Label, body)]
+    truths = [Truth(each.request_id, each.label, each.model) for each in labels]
+    router: Router = request.app.state.router
+    if router.log is not None:
+        router.log.note_feedback([(each.request_id, each.label) for each in truths])
     async with _within_reason():
-        noted = await _referee(request).feedback([Truth(each.request_id, each.label, each.model) for each in labels])
+        noted = await _referee(request).feedback(truths)
     return json_response({**Counted().model_dump(), **Counter(noted)})
 
 

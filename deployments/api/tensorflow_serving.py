@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.api.body import parse_json, read_body
-from deployments.api.choice import choose
+from deployments.api.choice import api_key, choose
 from deployments.api.parameters import parameter, version_of
 from deployments.api.request_id import request_id
 from deployments.api.responses import FAILURES, json_response
@@ -85,7 +85,7 @@ async def predict(request: Request) -> Response:
             variant, manifest = await router.settle(variant, deadline)
             limit = router.settings.max_instances_per_request
             inputs = await read_body(request, lambda body: read_tensors(body, manifest.signature, limit))
-            answer = await router.predict(variant, inputs, deadline, request_id(request.scope))
+            answer = await router.predict(variant, inputs, deadline, request_id(request.scope), api_key(request))
     return json_response({"predictions": rows(answer.outputs)}, answer.timing)
 
 

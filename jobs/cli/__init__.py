@@ -15,6 +15,7 @@ from jobs.cli.publish import publish
 from jobs.cli.rollout import challenge, promote, retire, rollback, weights
 from jobs.cli.serve import serve
 from jobs.cli.standing import history, status
+from jobs.cli.traffic import traffic
 from jobs.cli.train import train
 from jobs.cli.tune import TUNE, tune
 from jobs.printing import err
@@ -42,6 +43,7 @@ app.command()(retire)
 app.command()(status)
 app.command()(compare)
 app.command()(history)
+app.add_typer(traffic, name="traffic")
 app.command(help=TUNE)(tune)
 app.command()(serve)
 app.command(name="operator-key")(operator_key)

@@ -13,6 +13,9 @@ Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
 SIGNATURE = "serving_default"
 """The signature of a SavedModel that is served."""
 
+EMBEDDING = "tiltyard_embedding"
+"""The output of an ONNX artifact, float16 [rows, dimensions], that `publish` added and no signature lists."""
+
 
 SERVED_DTYPES = {"float16", "float32", "float64", "bool", "string"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
@@ -31,6 +34,9 @@ class Backend(Protocol):
 
         Raises ModelFailed.
         """
+
+    def run_with_embedding(self, inputs: Tensors) -> Tensors:
+        """The same, with the embedding under `EMBEDDING` where the artifact has one."""
 
 
 def load_backend(kind: ArtifactKind, path: Path, threads: int = 1, provider: Provider = "cpu") -> Backend:

@@ -5,7 +5,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from models.backends import Provider
+from models.backends import EMBEDDING, Provider
 from models.errors import InvalidVersion, ModelFailed
 from models.signature import Signature, Tensors, TensorSpec
 
@@ -49,17 +49,25 @@ class OnnxBackend:
         _check_used(provider, self._session.get_providers())
         self.signature = Signature(
             inputs=tuple(map(_spec, self._session.get_inputs())),
-            outputs=tuple(map(_spec, self._session.get_outputs())),
+            outputs=tuple(_spec(node) for node in self._session.get_outputs() if not _is_embedding(node)),
         )
         self._output_names = [spec.name for spec in self.signature.outputs]
+        self._all_names = self._output_names + [n.name for n in self._session.get_outputs() if _is_embedding(n)]
 
     def run(self, inputs: Tensors) -> Tensors:
         """Run one batch. Raises ModelFailed."""
+        return self._run(inputs, self._output_names)
+
+    def run_with_embedding(self, inputs: Tensors) -> Tensors:
+        """Run one batch; what the embedding costs, it costs `run` too. Raises ModelFailed."""
+        return self._run(inputs, self._all_names)
+
+    def _run(self, inputs: Tensors, names: list[str]) -> Tensors:
         try:
-            outputs = self._session.run(self._output_names, dict(inputs))
+            outputs = self._session.run(names, dict(inputs))
         except Exception as error:  # see above
             raise ModelFailed(f"ONNX Runtime: {_first_line(error)}") from error
-        return dict(zip(self._output_names, outputs, strict=True))
+        return dict(zip(names, outputs, strict=True))
 
 
 def _options(threads: int) -> ort.SessionOptions:
@@ -106,6 +114,11 @@ def _spec(node: Any) -> TensorSpec:
         dtype=DTYPES[node.type],
         shape=tuple(d if isinstance(d, int) and d > 0 else None for d in node.shape),
     )
+
+
+def _is_embedding(node: Any) -> bool:
+    """Whether an output is the one that `publish` added: float16 [rows, dimensions]."""
+    return bool(node.name == EMBEDDING and node.type == "tensor(float16)" and len(node.shape) == 2)
 
 
 def _first_line(error: Exception) -> str:

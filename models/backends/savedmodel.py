@@ -64,6 +64,10 @@ class SavedModelBackend:
             raise ModelFailed(f"TensorFlow: {type(error).__name__}") from error
         return {name: _decode(tensor.numpy()) for name, tensor in outputs.items()}
 
+    def run_with_embedding(self, inputs: Tensors) -> Tensors:
+        """Run one batch: a SavedModel has no embedding. Raises ModelFailed."""
+        return self.run(inputs)
+
 
 def _set_device(provider: Provider) -> None:
     """Hide the GPUs, or take memory of them as it is needed. Raises InvalidVersion."""

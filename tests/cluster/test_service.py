@@ -20,6 +20,7 @@ from jobs import digits
 from jobs.serve_config import ServeConfig
 from loadtests.traffic import seconds_until_answered, traffic
 from models.errors import TiltyardError
+from models.traffic_tables import TrafficTables
 from tests.cluster.conftest import ROOT, Running
 from tests.tiny import gradient, image_bytes, png_of_size
 
@@ -55,6 +56,19 @@ def test_a_request_id_comes_back_once(running: Running) -> None:
     request = urllib.request.Request(f"{running.address}/health/live", headers={"x-request-id": "mine"})
     with urllib.request.urlopen(request, timeout=10) as response:
         assert response.headers.get_all("x-request-id") == ["mine"]
+
+
+def test_what_is_asked_comes_into_the_table_of_the_traffic_log(running: Running, held_out: digits.Split) -> None:
+    asked = {running.post("/predict", file)[1]["request_id"] for file in held_out.files[:20]}
+    tables = TrafficTables(str(running.config.parent / "traffic"))
+    deadline = time.monotonic() + 60
+    rows: list[dict[str, Any]] = []
+    while len(rows) < len(asked) and time.monotonic() < deadline:
+        time.sleep(1)
+        table = tables.predictions("digits").read(["request_id", "label", "image_width", "version", "status"])
+        rows = [row for row in table.to_pylist() if row["request_id"] in asked]
+    assert len(rows) == 20
+    assert {(row["version"], row["status"], row["image_width"]) for row in rows} == {(1, "ok", 28.0)}
 
 
 def test_tensors_are_answered_like_images(running: Running, held_out: digits.Split) -> None:

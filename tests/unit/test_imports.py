@@ -45,6 +45,7 @@ def test_models_never_import_the_web_or_ray() -> None:
         ("models.backends.savedmodel", "keras"),
         ("deployments.app", "tensorflow"),
         ("deployments.app", "pandas"),
+        ("deployments.app", "deltalake"),
         ("jobs.cli", "ray"),
         ("jobs.cli", "tensorflow"),
     ],

@@ -46,6 +46,9 @@ class Doubler:
             raise ModelFailed("negative")
         return {"x": inputs["x"] * 2}
 
+    def run_with_embedding(self, inputs: Tensors) -> Tensors:
+        return self.run(inputs)
+
 
 def request(*values: float, timeout_s: float = 10) -> TensorRequest:
     return TensorRequest({"x": floats(values).reshape(-1, 1)}, timeout_s)

@@ -37,6 +37,9 @@ class Doubler:
         time.sleep(self.cost_s)
         return {"x": inputs["x"] * 2}
 
+    def run_with_embedding(self, inputs: Tensors) -> Tensors:
+        return self.run(inputs)
+
 
 class Versions:
     """Versions of known cost, as many replicas of each as wanted, each asked in turn; counts calls."""

@@ -1,0 +1,110 @@
+"""Starts the process that moves what is spooled into the tables: deltalake would cost a Router 130 MB."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from deployments.settings import TrafficLogSettings
+from models.store import DEFAULT_ROOT
+from models.traffic_spooled import Spool
+
+logger = logging.getLogger("ray.serve")
+
+STAMP = ".moved"
+"""In the spool; its time says when somebody began to move it on."""
+
+TIMEOUT_S = 600.0
+
+
+class Mover:
+    """Runs `tiltyard traffic append` every `append_period_s`, one at a time among all that have the same spool."""
+
+    def __init__(self, settings: TrafficLogSettings) -> None:
+        self._settings = settings
+        self._spool = Spool(settings.spool_path)
+        self._closing = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._run, name="traffic-mover", daemon=True)
+        self._last_failure = ""
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End; what is spooled is moved on by whoever comes next."""
+        self._closing.set()
+        if (process := self._process) is not None:
+            with suppress(OSError):
+                process.terminate()
+        if self._thread.ident is not None:
+            self._thread.join(5)
+
+    def _run(self) -> None:
+        while not self._closing.wait(self._settings.append_period_s):
+            try:
+                if self.is_due():
+                    self._move()
+            except Exception as error:  # one failure must not be the last try
+                self._say(f"{type(error).__name__}: {error}")
+
+    def is_due(self) -> bool:
+        """Whether anything is spooled that nobody else is moving, or began to a moment ago."""
+        stamp = self._spool.path / STAMP
+        with suppress(FileNotFoundError):
+            if 0 <= time.time() - stamp.stat().st_mtime < 0.5 * self._settings.append_period_s:
+                return False
+        if not any(writer.streams() for writer in self._spool.writers()):
+            return False
+        try:
+            with self._spool.locked():
+                stamp.touch()
+        except BlockingIOError:
+            return False
+        return True
+
+    def _move(self) -> None:
+        command = [
+            str(Path(sys.executable).with_name("tiltyard")),
+            *("traffic", "append", "--root", self._settings.root_uri, "--spool", str(self._spool.path)),
+            *("--retention-days", str(self._settings.retention_days)),
+            *("--inputs-retention-days", str(self._settings.inputs_retention_days)),
+        ]
+        process = subprocess.Popen(
+            command,
+            cwd=DEFAULT_ROOT.parents[1],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._process = process
+        _yield_to_others(process.pid)
+        try:
+            _, errors = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            _, errors = process.communicate()
+        self._process = None
+        if process.returncode and not self._closing.is_set():
+            self._say(errors.decode(errors="replace").strip()[-1000:] or f"status {process.returncode}")
+        else:
+            self._last_failure = ""
+
+    def _say(self, failure: str) -> None:
+        """Once: it is tried again and again."""
+        if failure != self._last_failure:
+            logger.error("the spool of the traffic log is not moved on, and is tried again: %s", failure)
+        self._last_failure = failure
+
+
+def _yield_to_others(pid: int) -> None:
+    """Give a process what the rest of the machine leaves."""
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, pid, 19)
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))

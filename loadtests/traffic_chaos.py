@@ -1,0 +1,199 @@
+"""Kills, full and read-only disks under the traffic log: are answers held up, and is every record accounted for?
+
+    make traffic-chaos
+
+Four Routers and a steady stream of digits, with the spool on a small disk of its own (a tmpfs, which takes root; else
+only kills are tried). A table says for each span what clients saw, what the Routers' ledgers say became of the records,
+and of records that a kill cost how old the oldest was. At the end all is moved into the tables and counted there. A
+machine's clock cannot be set for one process: clock jumps are in tests/unit/test_traffic_log.py.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadtests.bad_challengers import MODEL, Bench, bench
+from models.traffic_ledger import Account
+from models.traffic_spool import Stream
+from models.traffic_spooled import Spool
+from models.traffic_tables import TrafficTables
+
+STREAM = Stream("predictions", MODEL)
+SETTLED_WITHIN_S = 20.0
+DISK = "16m"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What was seen while one thing went wrong; the replies are those of places [first, last) of the stream."""
+
+    name: str
+    first: int
+    last: int
+    accounts: Account
+    killed: float | None = None
+
+
+def account(spool: Spool) -> Account:
+    """The sums of all Routers."""
+    return spool.accounts().get(STREAM, Account())
+
+
+def settled(spool: Spool) -> Account:
+    """The sums once nothing that was sent is in memory any more. Raises SystemExit."""
+    deadline = time.monotonic() + SETTLED_WITHIN_S
+    while (sums := account(spool)).buffered:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{sums.buffered} records are neither stored nor counted as lost")
+        time.sleep(0.1)
+    return sums
+
+
+@contextmanager
+def killed(made: Bench) -> Iterator[None]:
+    """Kill one of the Routers."""
+    os.kill(next(iter(made.service.replicas("gateway", "Router").values())), signal.SIGKILL)
+    yield
+
+
+@contextmanager
+def full(disk: Path) -> Iterator[None]:
+    """Let there be no space left."""
+    filler = disk / "filler"
+    try:
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextmanager
+def read_only(disk: Path) -> Iterator[None]:
+    """Let nothing be written."""
+    while subprocess.run(["mount", "-o", "remount,ro", disk], check=False, capture_output=True).returncode:
+        time.sleep(0.01)  # a file is being written
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+
+
+@contextmanager
+def small_disk() -> Iterator[tuple[Path, bool]]:
+    """A directory, and whether it is a disk of its own."""
+    with tempfile.TemporaryDirectory(prefix="tiltyard-disk-") as directory:
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", directory]
+        is_mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
+        try:
+            yield Path(directory), is_mounted
+        finally:
+            if is_mounted:
+                subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+def span(made: Bench, spool: Spool, name: str, seconds: float, harm: AbstractContextManager[None]) -> Span:
+    """Let something go wrong for a while in the middle of the stream, which is held for a moment before and after."""
+    before, first = settled(spool), len(made.stream.replies)
+    with made.stream.flowing():
+        time.sleep(seconds / 3)
+        began = time.monotonic()
+        with harm:
+            time.sleep(seconds)
+        time.sleep(seconds / 3)
+    after = settled(spool)
+    lost = {reason: count - before.lost.get(reason, 0) for reason, count in after.lost.items()}
+    sums = Account(
+        after.accepted - before.accepted, 0, after.spooled - before.spooled, {r: n for r, n in lost.items() if n}
+    )
+    return Span(name, first, len(made.stream.replies), sums, began if "kill" in sums.lost else None)
+
+
+def row(made: Bench, each: Span, stored: set[str]) -> str:
+    """One row of the table."""
+    replies = made.stream.replies[each.first : each.last]
+    failed = sum(reply.status != 200 for reply in replies)
+    sums = each.accounts
+    lost = ", ".join(f"{count} {reason}" for reason, count in sums.lost.items()) or "0"
+    missing = [reply for reply in replies if reply.status == 200 and reply.request_id not in stored]
+    is_exact = sums.accepted == sums.spooled + sum(sums.lost.values()) and len(missing) <= sum(sums.lost.values())
+    age = f"{each.killed - min(reply.due for reply in missing):.2f} s" if each.killed and missing else ""
+    milliseconds = sorted(reply.milliseconds for reply in replies)
+    p99 = milliseconds[int(len(milliseconds) * 0.99)] if milliseconds else 0.0
+    return (
+        f"| {each.name} | {len(replies)} | {failed} | {p99:.0f} | {sums.accepted} | {sums.spooled} | {lost} |"
+        f" {len(missing)} | {age} | {'yes' if is_exact else 'NO'} |"
+    )
+
+
+def rows_in_tables(made: Bench, spool: Spool) -> tuple[int, set[str]]:
+    """Move on what is left, and count: rows, and the requests they are of. Raises SystemExit where a row is twice."""
+    root = str(made.path.parent / "traffic")
+    command = [str(Path(sys.executable).with_name("tiltyard")), "traffic", "append"]
+    subprocess.run([*command, "--root", root, "--spool", str(spool.path)], check=True)
+    table = TrafficTables(root).predictions(MODEL).read(["writer", "sequence", "request_id"])
+    places = Counter(zip(table["writer"].to_pylist(), table["sequence"].to_pylist(), strict=True))
+    if len(places) < table.num_rows:
+        raise SystemExit(f"{table.num_rows - len(places)} rows are there twice")
+    return table.num_rows, set(table["request_id"].to_pylist())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Kills, full and read-only disks under the traffic log.")
+    parser.add_argument("--rate", type=float, default=60.0, help="requests per second")
+    parser.add_argument("--seconds", type=float, default=10.0, help="that each thing lasts")
+    parser.add_argument("--routers", type=int, default=4)
+    parser.add_argument("--port", type=int, default=8000)
+    options = parser.parse_args()
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    with small_disk() as (disk, is_small):
+        spool = Spool(disk / "spool")
+        log = {"spool": str(spool.path), "append_period_s": 5}
+        with bench(options.rate, options.port, routers=options.routers, traffic_log=log) as made:
+            made.stream.gives_feedback = False
+            wait_for_routers(made, options.routers)
+            harms: list[tuple[str, AbstractContextManager[None]]] = [
+                (f"nothing, {options.routers} Routers", nullcontext()),
+                ("kill -9 of a Router", killed(made)),
+                ("kill -9 of another", killed(made)),
+            ]
+            if is_small:
+                harms += [("full disk", full(disk)), ("read-only disk", read_only(disk))]
+            spans = []
+            for name, harm in harms:
+                spans.append(span(made, spool, name, options.seconds, harm))
+                print(f"{name}: {spans[-1].accounts}")
+            made.serving.stop()
+            sums = account(spool)
+            rows, stored = rows_in_tables(made, spool)
+            told = [row(made, each, stored) for each in spans]
+    print(
+        "\n| what went wrong | requests | failed | p99 ms | accepted | stored | lost | answered, not stored |", end=""
+    )
+    print(" oldest of these at the kill | accepted = stored + lost |\n|---|---|---|---|---|---|---|---|---|---|")
+    print("\n".join(told))
+    print(f"\nIn all {sums.accepted} records accepted, {sums.spooled} spooled, {rows} rows in the table, none twice.")
+    if rows != sums.spooled or any("NO" in each for each in told):
+        raise SystemExit(1)
+
+
+def wait_for_routers(made: Bench, count: int) -> None:
+    """All of them run."""
+    deadline = time.monotonic() + 60
+    while len(made.service.replicas("gateway", "Router")) < count and time.monotonic() < deadline:
+        time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main()
