@@ -64,9 +64,6 @@ int8-accuracy: install  ## Train a MobileNetV2 on the digits and report what int
 simulate: install  ## Simulate thousands of rollouts and write what the referee does to docs/referee.md (a minute)
 	$(BIN)/python -m jobs.simulate --write
 
-drift-power: install drift  ## How often drift reports are wrong, and what they see; writes docs/drift.md (ten minutes)
-	.venv-drift/bin/python -m loadtests.drift_power --write
-
 chaos: install  ## Kill replicas by pid under load (stop `make serve` first)
 	$(BIN)/python -m loadtests.chaos
 
@@ -94,7 +91,7 @@ bench: install  ## Compare with every other server, two hours and more (close ev
 bench-quick: install  ## Compare with two other servers, under 5 minutes once their environments are made
 	$(BIN)/python -m loadtests.bench --peers limit,tiltyard,fastapi,mosec --workloads mobilenetv2,mlp --seconds 4 --open ''
 
-loadtest: install drift  ## Half a minute of users against what `make serve` serves; CLASSES=ImageUser, USERS=, SECONDS=, HOST=
+loadtest: install  ## Half a minute of users against what `make serve` serves; CLASSES=ImageUser, USERS=, SECONDS=, HOST=
 	$(BIN)/locust -f loadtests/locustfile.py --headless --users $(USERS) --spawn-rate $(USERS) \
 	    --run-time $(SECONDS)s --host $(HOST) $(CLASSES)
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jobs.service import get_json
 from models.errors import ModelNotFound, ServiceError, ServiceNotRunning
 from models.store import check_name
+from models.validation import first_fault
 
 Decision = Literal["hold", "pass", "rollback"]
 
@@ -145,9 +146,8 @@ def parse(body: Any) -> Comparison:
     try:
         return Comparison.model_validate(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise ServiceError(f"the gateway's answer cannot be read: {where}: {first['msg']}") from None
+        why = first_fault(error, "the document")
+        raise ServiceError(f"the gateway's answer cannot be read: {why}") from None
 
 
 def _message(body: Any) -> str:

@@ -24,6 +24,7 @@ from models.monitoring import IMPORT_PATH, MonitoringSettings
 from models.policy import DeclaredRouting, ModelPolicy, RoutingPolicy, application_name, versions_of
 from models.rollout import History
 from models.store import DEFAULT_ROOT, Store
+from models.validation import first_fault
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -323,9 +324,7 @@ def validated(kind: type[T], value: Any, where: str) -> T:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise InvalidConfig(f"{where}: {field + ': ' if field else ''}{first['msg']}") from None
+        raise InvalidConfig(f"{where}: {first_fault(error)}") from None
 
 
 def _check_application(application: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from models.errors import InvalidManifest
 from models.preprocessing import Preprocessing
 from models.signature import Signature
+from models.validation import first_fault
 
 MANIFEST = "manifest.json"
 
@@ -159,6 +160,4 @@ def read_manifest(directory: Path) -> Manifest:
     except OSError as error:
         raise InvalidManifest(f"{name}: {MANIFEST} cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise InvalidManifest(f"{name}: {MANIFEST}: {where}: {first['msg']}") from None
+        raise InvalidManifest(f"{name}: {MANIFEST}: {first_fault(error, 'the file')}") from None

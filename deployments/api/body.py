@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import EmptyBody, InvalidImage, InvalidJSON, PayloadTooLarge
+from models.validation import first_fault
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -87,9 +88,7 @@ def validated(kind: type[M], body: dict[str, Any]) -> M:
     try:
         return kind.model_validate(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the body"
-        raise InvalidJSON(f"{field}: {first['msg']}") from None
+        raise InvalidJSON(first_fault(error, "the body")) from None
 
 
 def decode_base64(value: Any, field: str) -> bytes:

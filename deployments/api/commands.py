@@ -115,7 +115,7 @@ COMMANDS: dict[str, type[Command]] = {
 async def operate(request: Request, name: str, command: str) -> Response:
     """Run a command as `tiltyard` does and tell the state before and after. Needs `authorization: Bearer KEY`.
 
-    One that outlasts the deadline of a request is answered 202 and goes on; GET the `location` to see what became of it.
+    One that outlasts the deadline of a request is answered 202 and goes on; its `location` says what became of it.
     """
     router: Router = request.app.state.router
     operator = authorized(request, router.settings.operator_key_sha256)

@@ -18,6 +18,7 @@ from jobs.cli.options import (
     version_number,
 )
 from jobs.printing import err, out, print_diff
+from jobs.rollout_printing import print_plan
 from jobs.service import DASHBOARD
 from models.store import DEFAULT_ROOT, Store
 
@@ -40,6 +41,8 @@ def deploy(
     """
     from jobs import change as changes
     from jobs.deploy import plan_deploy
+    from jobs.machine import available_bytes
+    from jobs.memory import needed_bytes
     from jobs.serve_config import ServeConfig
     from jobs.version_policy import check_published, plan_live
 
@@ -55,6 +58,7 @@ def deploy(
             version = change.after.model(model).champion
         print_diff(change.diff)
         if dry_run:
+            print_plan(change.loaded, change.unloaded, needed_bytes(change), available_bytes())
             return
         service = changes.running_service(address)
         with err.status(f"deploying {model} version {version}") as status:
@@ -75,12 +79,15 @@ def undeploy(
     """Stop serving a version or a model; it stays in the store."""
     from jobs import change as changes
     from jobs import deploy
+    from jobs.machine import available_bytes
+    from jobs.memory import needed_bytes
 
     model, _, number = name.partition("@")
     with changes.alone(file):
         change = deploy.plan_undeploy(file, model, version_number(number) if number else None, author())
         print_diff(change.diff)
         if dry_run:
+            print_plan(change.loaded, change.unloaded, needed_bytes(change), available_bytes())
             return
         service = changes.running_service(address)
         with err.status(f"undeploying {name}") as status:

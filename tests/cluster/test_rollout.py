@@ -6,6 +6,7 @@ import signal
 import time
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from jobs.service import get_json
 from loadtests.spoiled_models import is_as_good, marked, publish_spoilt, says_nan
 from loadtests.traffic import traffic
 from tests.cluster.conftest import OPERATOR_KEY, Running
+from tests.tiny import affine, floats, put
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,29 @@ def test_a_bad_challenger_is_stopped_and_no_client_notices(running: Running, pic
         assert running.tiltyard("retire", "digits", str(version)).returncode == 0
 
 
+DRY_RUNS = (
+    ("challenge digits 2 --weight 0.5", "+                2: 0.5"),
+    ("weights digits 2=0.25", "+                2: 0.25"),
+    ("promote digits 2", "+              champion: 2"),
+    ("retire digits 2", "Unloaded: version 2."),
+    ("deploy another", "Loaded: version 1."),
+)
+
+
+@pytest.mark.timeout(300)
+def test_a_dry_run_changes_neither_the_file_nor_what_runs(running: Running, tmp_path: Path) -> None:
+    put(running.store, "another", affine(tmp_path / "affine.onnx"), {"x": floats([[1, 2, 3]])})
+    before = (running.config.read_bytes(), running.service.declared(), running.service.replicas("gateway", "Router"))
+    for command, shown in DRY_RUNS:
+        done = running.tiltyard(*command.split(), "--dry-run")
+        assert done.returncode == 0, done.stderr
+        assert shown in done.stdout
+        if "Loaded: version" in shown:
+            assert "Memory: about" in done.stdout
+    after = (running.config.read_bytes(), running.service.declared(), running.service.replicas("gateway", "Router"))
+    assert after == before
+
+
 def asked(running: Running, path: str, body: dict[str, Any] | None = None) -> tuple[str | None, dict[str, Any]]:
     """Where to ask again, of an operation that goes on, and the answer."""
     headers = {"authorization": f"Bearer {OPERATOR_KEY}", "content-type": "application/json"}
@@ -76,10 +101,10 @@ def operate(running: Running, command: str, **body: Any) -> dict[str, Any]:
     if location is None:
         return answer
     wait_until(lambda: asked(running, str(location))[1]["state"] != "running", 120)
-    became: dict[str, Any] = asked(running, location)[1]
+    became = asked(running, location)[1]
     assert became["state"] == "done", became
-    answer = became["answer"]
-    return answer
+    answered: dict[str, Any] = became["answer"]
+    return answered
 
 
 @pytest.mark.timeout(300)
