@@ -187,6 +187,8 @@ class Flush:
             "request_id": pa.array([request_id for request_id, _ in feedback.labels], pa.string()),
             "label": pa.array([label for _, label in feedback.labels], pa.string()),
             "source": pa.repeat(pa.scalar("http"), feedback.rows),
+            "item": pa.nulls(feedback.rows, pa.int32()),
+            "weight": pa.nulls(feedback.rows, pa.float64()),
         }
         self._sequence += feedback.rows
         rows = pa.table([columns[field.name] for field in FEEDBACK], schema=FEEDBACK)

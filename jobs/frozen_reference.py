@@ -105,7 +105,8 @@ def draw(weights: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.intp]:
         return np.arange(len(weights))
     count = min(most, len(weights))
     ends = np.cumsum(weights)
-    return np.searchsorted(ends, (np.arange(count) + 0.5) * (ends[-1] / count), side="right")
+    positions = (np.arange(count) + 0.5) * (ends[-1] / count)
+    return np.asarray(np.searchsorted(ends, positions, side="right"))
 
 
 def _first_answer(table: TrafficTable, answered: pc.Expression) -> datetime | None:

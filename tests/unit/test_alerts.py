@@ -15,7 +15,7 @@ import pytest
 from jobs.alerts import Notice, notify, send_test
 from jobs.incident_file import IncidentFile
 from jobs.incidents import Called, Told
-from models.drift_report import DriftReport
+from models.drift_report import DriftReport, Severity
 from models.monitoring import MonitoringSettings, drift_directory
 from models.rollout import History
 from models.store import Store
@@ -91,7 +91,8 @@ class Watch:
 
 def test_one_message_when_it_begins_one_when_it_is_worse_one_when_it_ends(tmp_path: Path, receiver: Receiver) -> None:
     watch = Watch(tmp_path, {"kind": "json", "url": receiver.url})
-    for hour, severity in enumerate(["ok", "warning", "warning", "critical", "critical", "ok", "ok", "ok"]):
+    severities: list[Severity] = ["ok", "warning", "warning", "critical", "critical", "ok", "ok", "ok"]
+    for hour, severity in enumerate(severities):
         assert watch.notify(report(severity, hour=hour)).failures == ()
     assert [(body["event"], body["level"]) for body in receiver.bodies] == [
         ("opened", "warning"),
@@ -199,13 +200,15 @@ def test_nobody_listens(tmp_path: Path) -> None:
 
 def test_one_that_wants_only_critical_ones_is_told_only_those(tmp_path: Path, receiver: Receiver) -> None:
     watch = Watch(tmp_path, {"kind": "json", "url": receiver.url, "level": "critical"})
-    for hour, severity in enumerate(["warning", "ok", "ok", "critical"]):
+    severities: list[Severity] = ["warning", "ok", "ok", "critical"]
+    for hour, severity in enumerate(severities):
         watch.notify(report(severity, hour=hour))
     assert [body["event"] for body in receiver.bodies] == ["opened"]
 
 
 def test_one_that_is_added_later_is_not_told_of_what_is_over(tmp_path: Path, receiver: Receiver) -> None:
-    for hour, severity in enumerate(["critical", "ok", "ok"]):
+    severities: list[Severity] = ["critical", "ok", "ok"]
+    for hour, severity in enumerate(severities):
         Watch(tmp_path).notify(report(severity, hour=hour))
     Watch(tmp_path, {"kind": "json", "url": receiver.url}).notify(report("ok", hour=3))
     assert receiver.bodies == []
@@ -252,7 +255,8 @@ def test_a_command_that_is_not_there(tmp_path: Path) -> None:
 def test_the_command_for_critical_is_run_once_per_incident_and_audited(tmp_path: Path) -> None:
     code = "import pathlib, sys; f = pathlib.Path(sys.argv[1]).open('a'); f.write('x')"
     on_critical = {"command": [sys.executable, "-c", code, str(tmp_path / "runs")]}
-    for hour, severity in enumerate(["warning", "critical", "critical", "ok", "ok", "critical"]):
+    severities: list[Severity] = ["warning", "critical", "critical", "ok", "ok", "critical"]
+    for hour, severity in enumerate(severities):
         assert Watch(tmp_path, on_critical=on_critical).notify(report(severity, hour=hour)).failures == ()
     assert (tmp_path / "runs").read_text() == "xx"
     watch = Watch(tmp_path)

@@ -21,7 +21,7 @@ SINCE = ("--since", NOON.isoformat())
 
 
 def margins(count: int) -> list[float]:
-    return (np.arange(count) / count).tolist()
+    return [number / count for number in range(count)]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -30,7 +31,12 @@ def made(days: tuple[int, ...] = (0, 1, 3), labels: tuple[str, ...] = LABELS) ->
             truth = [labels[number % len(labels)] for number in range(20)]
             said = [labels[0] if number % 5 == 4 and version == 1 else truth[number] for number in range(20)]
             time, writer = NOON + timedelta(days=day), f"d{day}"
-            columns = {"version": version, "variant": variant, "label": said, "confidence": 0.7 + 0.05 * version}
+            columns: dict[str, Any] = {
+                "version": version,
+                "variant": variant,
+                "label": said,
+                "confidence": 0.7 + 0.05 * version,
+            }
             rows.append(predictions(20, time=time, writer=writer, **columns))
             told.append(labelled_as(feedback(20, time=time, writer=writer), truth))
     found = quality_of(join(pa.concat_tables(rows), pa.concat_tables(told)), {(3, "challenger"): 9.0})
