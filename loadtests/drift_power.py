@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -142,7 +143,7 @@ def most(severities: Sequence[Severity]) -> str:
     return max(set(severities), key=severities.count)
 
 
-def percent(share: float | np.floating) -> str:  # type: ignore[type-arg]
+def percent(share: Any) -> str:
     return f"{100 * float(share):.3g} %"
 
 
@@ -176,7 +177,7 @@ def tables(null_windows: int, power_windows: int, show: Show) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--null-windows", type=int, default=201, help="undrifted windows of each kind of burst")
-    parser.add_argument("--power-windows", type=int, default=20, help="of each shift and number of rows")
+    parser.add_argument("--power-windows", type=int, default=12, help="of each shift and number of rows")
     parser.add_argument("--pool-rows", type=int, default=6000)
     parser.add_argument("--write", action="store_true", help="write docs/drift.md")
     arguments = parser.parse_args()

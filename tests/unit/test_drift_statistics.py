@@ -63,7 +63,7 @@ def test_a_resample_has_the_effects_of_its_rows() -> None:
     for column in comparable(reference, current):
         cells = cut(column)
         rows = dice.integers(len(column.reference), size=2000)
-        drawn = np.bincount(rows, minlength=len(column.reference)).astype(np.float32)[None]
+        drawn = np.bincount(rows, minlength=len(column.reference)).astype(np.float64)[None]
         whole = np.ones_like(drawn)
         found = resampled_effects(cells, whole, drawn)
         again = type(column)(column.name, column.is_numeric, column.reference, column.reference[rows], rows)
