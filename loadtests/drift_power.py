@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ NULL_ROWS = (1000, 2000, 5000)
 BURSTS = (1, 5, 20, 100)
 POWER_ROWS = (500, 1000, 2000, 5000)
 MOST_CRITICAL, MOST_WARNINGS = 0.01, 0.05
+TOO_MANY = "**Too many false alarms**"
 PRESET_SCORE, PRESET_SHARE = 0.1, 0.5
 """Evidently's defaults for references of more than 1,000 rows: a column drifts from this score on, the data where half
 of the columns do (evidently 0.7.23)."""
@@ -88,7 +90,7 @@ def watch(clean: Pool, pool: Pool, rows: int, burst: int, windows: int, seed: Se
 
 
 def false_alarms(clean: Pool, windows: int, show: Show) -> Iterator[str]:
-    """Rows of Markdown; raises SystemExit where there are too many in all."""
+    """Rows of Markdown, and TOO_MANY where there are."""
     yield "| bursts of | rows | windows | warning | critical | Evidently's preset: any column | the data |\n"
     yield "|---|---|---|---|---|---|---|\n"
     each = max(1, round(windows / len(NULL_ROWS)))
@@ -104,7 +106,7 @@ def false_alarms(clean: Pool, windows: int, show: Show) -> Iterator[str]:
     warned, critical = (np.mean([each.share(*level) for each in totals]) for level in (("warning",), ("critical",)))
     yield f"\nIn all {len(totals) * each} windows: warning {percent(warned)}, critical {percent(critical)}.\n"
     if warned > MOST_WARNINGS or critical > MOST_CRITICAL:
-        raise SystemExit(f"too many false alarms: warning {percent(warned)}, critical {percent(critical)}")
+        yield f"\n{TOO_MANY}: at most {percent(MOST_WARNINGS)} and {percent(MOST_CRITICAL)} are accepted.\n"
 
 
 def power(clean: Pool, windows: int, burst: int, show: Show) -> Iterator[str]:
@@ -142,7 +144,7 @@ def most(severities: Sequence[Severity]) -> str:
     return max(set(severities), key=severities.count)
 
 
-def percent(share: float | np.floating) -> str:  # type: ignore[type-arg]
+def percent(share: Any) -> str:
     return f"{100 * float(share):.3g} %"
 
 
@@ -176,7 +178,7 @@ def tables(null_windows: int, power_windows: int, show: Show) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--null-windows", type=int, default=201, help="undrifted windows of each kind of burst")
-    parser.add_argument("--power-windows", type=int, default=20, help="of each shift and number of rows")
+    parser.add_argument("--power-windows", type=int, default=12, help="of each shift and number of rows")
     parser.add_argument("--pool-rows", type=int, default=6000)
     parser.add_argument("--write", action="store_true", help="write docs/drift.md")
     arguments = parser.parse_args()
@@ -191,6 +193,8 @@ def main() -> None:
     if arguments.write:
         PAGE.write_text(replace_between(PAGE.read_text(), found))
     print(found)
+    if TOO_MANY in found:
+        raise SystemExit(1)
 
 
 def make_pools(rows: int) -> None:

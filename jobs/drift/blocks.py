@@ -90,7 +90,7 @@ def effect_of(cells: Integers, blocks: Integers) -> float:
     if not expected_sum:
         return 1.0
     effect = float((clustered / shares).sum()) / expected_sum
-    doubt = 1 + 2 * math.sqrt(2 / ((len(counts) - 1) * (counts.shape[1] - 1)))
+    doubt = 1 + 2 * math.sqrt(2 / (len(counts) - 1))  # of a variance that few blocks tell of
     return max(1.0, effect, 1 + (effect - 1) * doubt)
 
 

@@ -75,7 +75,9 @@ def judge_change(between: Comparison, measure: Measure = our_own) -> Change:
     if between.separation is not None:
         told.insert(0, _separated(between.separation, between.made_of, ids))
     return Change(
-        tier=Tier(name="drift", severity=worst([each.severity for each in told]), words=_words(told), findings=told),
+        tier=Tier(
+            name="drift", severity=worst([each.severity for each in told]), words=_words(told), findings=tuple(told)
+        ),
         samples=tuple(_samples(column) for _, column in ranked),
         judged={each.column: (each.method, each.warning) for each in findings if each.warning is not None},
         independent=min(worth.values(), default=float(between.current.rows)),

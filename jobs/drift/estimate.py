@@ -8,6 +8,7 @@ the confidence of .94 and are recognised with .002, so the estimate is withheld 
 from typing import Final
 
 import numpy as np
+from scipy.stats import t as student
 
 from jobs.drift.blocks import clustered_error
 from jobs.drift.change import Comparison
@@ -23,8 +24,8 @@ MOST_BEYOND: Final = 0.1
 """Share of the window beyond what only 1 % of the reference is: there, too little of the reference speaks for it."""
 
 LOSS: Final = (0.02, 0.05)
-QUANTILES: Final = (2.33, 3.09)
-"""Standard errors that a loss must exceed: 1 and 0.1 %."""
+ALPHAS: Final = (0.01, 0.001)
+"""One-sided."""
 
 RESAMPLES = 100
 MAX_ROWS = 5000
@@ -68,9 +69,12 @@ def _unknown(words: str) -> Finding:
 def _estimated(before: Labelled, confidence: Numbers, between: Comparison, known: Numbers) -> Finding:
     was, now, error = _with_error(before, confidence, between, known)
     lost = was - now
+    freedom = max(1, len(np.unique(between.blocks)) - 1)
+    quantiles = [float(student.ppf(1 - alpha, freedom)) for alpha in ALPHAS]
+    beyond = [max(limit, quantile * error) for limit, quantile in zip(LOSS, quantiles, strict=True)]
     severity: Severity = "ok"
-    for z, limit, name in zip(QUANTILES, LOSS, ("warning", "critical"), strict=True):
-        if lost >= limit and lost - z * error > 0:
+    for limit, name in zip(beyond, ("warning", "critical"), strict=True):
+        if lost >= limit:
             severity = name  # type: ignore[assignment]
     low, high = max(0.0, now - 1.96 * error), min(1.0, now + 1.96 * error)
     what = "accuracy seems to have fallen" if severity != "ok" else "accuracy seems to hold"
@@ -79,8 +83,8 @@ def _estimated(before: Labelled, confidence: Numbers, between: Comparison, known
         method="estimated accuracy",
         severity=severity,
         score=now,
-        warning=was - max(LOSS[0], QUANTILES[0] * error),
-        critical=was - max(LOSS[1], QUANTILES[1] * error),
+        warning=was - beyond[0],
+        critical=was - beyond[1],
         reference=was,
         current=now,
         effects={"low": low, "high": high},

@@ -102,6 +102,8 @@ def comparable(reference: Frame, current: Frame) -> list[Column]:
 def _column(name: str, reference: Frame, current: Frame) -> Iterator[Column]:
     if reference.is_text(name) != current.is_text(name):
         return
+    before: npt.NDArray[Any]
+    now: npt.NDArray[Any]
     if reference.is_text(name):
         before, now = reference.texts(name), current.texts(name)
         known_before, known = before != None, now != None  # noqa: E711 (element by element)

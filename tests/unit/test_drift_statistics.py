@@ -63,7 +63,7 @@ def test_a_resample_has_the_effects_of_its_rows() -> None:
     for column in comparable(reference, current):
         cells = cut(column)
         rows = dice.integers(len(column.reference), size=2000)
-        drawn = np.bincount(rows, minlength=len(column.reference)).astype(np.float32)[None]
+        drawn = np.bincount(rows, minlength=len(column.reference)).astype(np.float64)[None]
         whole = np.ones_like(drawn)
         found = resampled_effects(cells, whole, drawn)
         again = type(column)(column.name, column.is_numeric, column.reference, column.reference[rows], rows)
@@ -78,7 +78,7 @@ def test_a_resample_has_the_effects_of_its_rows() -> None:
 def test_bursts_count_as_what_they_tell(burst: int) -> None:
     window = outputs(4000, np.random.default_rng(2), burst=burst)
     (column,) = [each for each in comparable(window, window) if each.name == "confidence"]
-    assert design_effect(column, blocks_of(window)) == pytest.approx(burst, rel=0.35)
+    assert 0.8 * burst <= design_effect(column, blocks_of(window)) <= 1.7 * burst  # rather too large than too small
     unrelated = outputs(4000, np.random.default_rng(3))
     (column,) = [each for each in comparable(unrelated, unrelated) if each.name == "confidence"]
     assert design_effect(column, blocks_of(unrelated)) < 1.6
