@@ -98,7 +98,7 @@ def false_alarms(clean: Pool, windows: int, show: Show) -> Iterator[str]:
     for burst in BURSTS:
         for rows in NULL_ROWS:
             show(f"undrifted: {each} windows of {rows} rows in bursts of {burst}")
-            found = watch(clean, clean, rows, burst, each, (1,))
+            found = watch(clean, clean, rows, burst, each, (5,))
             totals.append(found)
             any_column = np.mean(np.array(found.preset_columns) > 0)
             cells = (found.share("warning"), found.share("critical"), any_column, np.mean(found.preset_says))
