@@ -177,8 +177,8 @@ def tables(null_windows: int, power_windows: int, show: Show) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--null-windows", type=int, default=201, help="undrifted windows of each kind of burst")
-    parser.add_argument("--power-windows", type=int, default=12, help="of each shift and number of rows")
+    parser.add_argument("--null-windows", type=int, default=51, help="undrifted windows of each kind of burst")
+    parser.add_argument("--power-windows", type=int, default=6, help="of each shift and number of rows")
     parser.add_argument("--pool-rows", type=int, default=6000)
     parser.add_argument("--write", action="store_true", help="write docs/drift.md")
     arguments = parser.parse_args()
