@@ -50,6 +50,7 @@ class Monitoring:
     def __init__(self, settings: MonitoringSettings, surroundings: Surroundings) -> None:
         self._settings = settings
         self._surroundings = surroundings
+        self._began = datetime.now(UTC)
         self._alone: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         models = {schedule.model for schedule in settings.schedules}
         self._diaries = {model: DriftDiary(drift_directory(settings.traffic, model)) for model in models}
@@ -73,7 +74,7 @@ class Monitoring:
         """Seconds until the next run is due: none for one that was missed, however many were."""
         entry = self._diaries[schedule.model].entry(schedule)
         if entry is None:
-            return 0.0
+            return (self._began - datetime.now(UTC)).total_seconds()
         pause = schedule.every
         if entry.failures:
             pause = min(pause, timedelta(seconds=RETRY_S * 2 ** min(entry.failures - 1, 20)))

@@ -115,7 +115,7 @@ def test_each_version_that_runs_is_looked_at_and_the_referee_is_told_of_all(tmp_
 
 def test_the_first_run_is_due_at_once_and_the_next_after_the_period(tmp_path: Path) -> None:
     watching = made(tmp_path, World())
-    assert watching.wait_s(HOURLY) == 0
+    assert -5 < watching.wait_s(HOURLY) <= 0
     asyncio.run(watching.look(HOURLY))
     assert 3590 < watching.wait_s(HOURLY) <= 3600
     assert 3590 < made(tmp_path, World()).wait_s(HOURLY) <= 3600  # after a restart, too
@@ -162,7 +162,7 @@ def test_two_schedules_of_a_model_take_turns(tmp_path: Path) -> None:
 
 def test_it_goes_on_after_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitoring, "RETRY_S", 0.01)
-    monkeypatch.setattr(monitoring, "JITTER", 0.0)
+    monkeypatch.setattr(monitoring, "JITTER", 1e-6)  # of an hour: the first run comes after it, not never
     world = World("bug", "no data", "bug")
     watching = made(tmp_path, world, {**DIGITS, "version": 1})
 
