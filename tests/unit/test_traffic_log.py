@@ -23,6 +23,7 @@ from deployments.agreement import compare
 from deployments.messages import Answer, Timing
 from deployments.question import Asked, Entry, Images, Rows, Served, Variant
 from deployments.settings import TrafficLogSettings
+from deployments.traffic_flush import Pending
 from deployments.traffic_log import TrafficLog
 from models.errors import InvalidImage, ModelFailed
 from models.features import ImageFeatures
@@ -308,6 +309,40 @@ def test_records_that_cannot_be_made_are_counted_and_said_and_others_are_not_hur
     log.close()
     assert account(log) == Account(accepted=3, spooled=2, lost={"error": 1})
     assert "a record of digits cannot be written" in caplog.text
+
+
+def test_versions_whose_inputs_have_other_types_are_both_stored(made: Callable[..., TrafficLog]) -> None:
+    log = made()
+    text = TensorSpec(name="x", dtype="string", shape=(None, 1))
+    texts = manifest(2).model_copy(update={"signature": Signature(inputs=(text,), outputs=(SPEC,))})
+    number = TensorSpec(name="x", dtype="float32", shape=(None, 1))
+    numbers = MANIFEST.model_copy(update={"signature": Signature(inputs=(number,), outputs=(SPEC,))})
+    for _ in range(3):
+        question = Rows({"x": np.array([[0.5]], np.float32)})
+        log.note(asked(log, question, "number"), [Served(CHAMPION, answer([[1, 0]]), numbers)])
+        question = Rows({"x": np.array([["Rome"]], object)})
+        log.note(asked(log, question, "text", CHALLENGER), [Served(CHALLENGER, answer([[1, 0]]), texts)])
+    log.close()
+    assert account(log) == Account(accepted=6, spooled=6)
+    tables = [pq.read_table(path) for path in log.settings.spool_path.rglob("*.parquet")]
+    told = Counter((row["request_id"], type(row["input_x"])) for table in tables for row in table.to_pylist())
+    assert told == {("number", float): 3, ("text", str): 3}
+
+
+def test_rows_that_no_file_can_hold_are_counted_and_hold_up_no_others(
+    made: Callable[..., TrafficLog], caplog: pytest.LogCaptureFixture
+) -> None:
+    log = made(start=False)
+    log.writer.ledger.slot("predictions/cats").add("accepted", 1)
+    no_such_type = pa.table({"x": pa.array([(1, 2, 3)], pa.month_day_nano_interval())})
+    log._flush._pending.append(Pending(Stream("predictions", "cats"), no_such_type, 1, 10))
+    image(log)
+    log.start()
+    wait_for(lambda: account(log).spooled == 1)
+    log.close()
+    assert account(log, Stream("predictions", "cats")) == Account(accepted=1, lost={"error": 1})
+    assert log._flush.settled == 2
+    assert caplog.text.count("rows of predictions/cats cannot be written") == 1
 
 
 def test_a_bug_in_the_log_is_nobody_elses_problem(
