@@ -196,11 +196,15 @@ class Flush:
         self._pending.append(Pending(Stream("feedback"), rows, feedback.rows, feedback.size_bytes))
 
     def _write(self) -> None:
-        """Write all that is pending, a file per stream and schema; what the disk refuses stays."""
+        """Write all that is pending, a file per stream and schema; what the disk refuses stays.
+
+        Before anything is, the writer appears in the spool, so that the account of one that is killed then is found.
+        """
         alike: dict[tuple[Stream, pa.Schema], list[Pending]] = defaultdict(list)
         for each in self._pending:
             alike[each.stream, each.rows.schema].append(each)
         try:
+            self._writer.open()
             for pending in alike.values():
                 while pending:
                     count, rows = 0, 0

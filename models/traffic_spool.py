@@ -4,6 +4,7 @@
         ledger                                       its counters (models/traffic_ledger.py), mostly a link
         predictions/<model>/0000000001.parquet       files, numbered from 1 in each stream; whole once they are seen
         inputs/<model>/..., feedback/...
+    <spool>/.<writer>/                               the same until it is complete, as a rule for milliseconds
     <spool>/losses.jsonl                             the sums of writers that are gone (models/traffic_spooled.py)
     <spool>/key                                      hashes names of API keys
 
@@ -74,6 +75,8 @@ class SpoolWriter:
         with suppress(OSError):
             self._prepare()
         self.ledger = Ledger.create(self.name, self._hidden)
+        with suppress(OSError):
+            self._link_ledger()
 
     def _prepare(self) -> None:
         """Make a directory that nobody sees yet, with its lock held. Raises OSError."""
@@ -89,11 +92,14 @@ class SpoolWriter:
         if self.directory.exists():
             return
         self._prepare()
+        self._link_ledger()
+        self._hidden.rename(self.directory)
+
+    def _link_ledger(self) -> None:
         ledger = self._hidden / LEDGER
         if self.ledger.path is not None and not ledger.exists():
             ledger.unlink(missing_ok=True)
             ledger.symlink_to(self.ledger.path)
-        self._hidden.rename(self.directory)
 
     def write(self, stream: Stream, rows: pa.Table) -> int:
         """Write rows to disk, whole or not at all, count them, and return how many bytes they take. Raises OSError."""

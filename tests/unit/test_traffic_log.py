@@ -359,6 +359,11 @@ def test_a_bug_in_the_log_is_nobody_elses_problem(
     assert account(log) == Account(accepted=4, spooled=1, lost={"not_taken": 3})
 
 
+def test_a_router_that_has_nothing_to_write_is_in_the_spool(made: Callable[..., TrafficLog]) -> None:
+    log = made()
+    wait_for(lambda: log.writer.directory.exists())
+
+
 def test_a_directory_that_cannot_be_written_is_tried_again(
     made: Callable[..., TrafficLog], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
