@@ -16,6 +16,11 @@ from models.traffic_spool import LEDGER, SUFFIX, TEMPORARY, Stream, file_name
 
 LOSSES = "losses.jsonl"
 
+SWEPT = ".swept"
+"""Its time says when somebody looked at all tables, whether they grow or not."""
+
+SWEEP_S = 3600.0
+
 _WRITER = re.compile(r"\.?[0-9a-f]+-[0-9a-f]{8}")
 
 Accounts = dict[Stream, Account]
@@ -105,6 +110,13 @@ class Spool:
                 with suppress(OSError):  # it was moved on just now
                     total += path.stat().st_size
         return total
+
+    def sweep_is_due(self) -> bool:
+        """Whether nobody looked at all tables within the hour."""
+        try:
+            return not 0 <= time.time() - (self.path / SWEPT).stat().st_mtime < SWEEP_S
+        except FileNotFoundError:
+            return True
 
     def accounts(self) -> Accounts:
         """The sums of all writers, by stream; a ledger that is being put away meanwhile counts once."""
