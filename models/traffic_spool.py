@@ -31,6 +31,7 @@ SUFFIX: Final = ".parquet"
 TEMPORARY: Final = ".tmp"
 LEDGER: Final = "ledger"
 KEY: Final = "key"
+_KEY_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +137,35 @@ class SpoolWriter:
 
 
 def hashing_key(spool: Path) -> bytes:
-    """The secret that API keys are hashed with, the same for all who write here. Raises OSError."""
+    """The secret that API keys are hashed with, the same for all who write here. Raises OSError.
+
+    One that a machine's end left incomplete is replaced.
+    """
     path = spool / KEY
-    with suppress(FileNotFoundError):
-        return path.read_bytes()
+    if (key := _whole_key(path)) is not None:
+        return key
     spool.mkdir(parents=True, exist_ok=True)
     made = spool / f".{KEY}-{secrets.token_hex(4)}"
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_bytes(32))
-    with suppress(FileExistsError):  # somebody else was faster: theirs counts
-        os.link(made, path)
-    made.unlink()
+        file.write(secrets.token_bytes(_KEY_BYTES))
+        file.flush()
+        os.fsync(descriptor)
+    if path.exists():
+        made.replace(path)
+    else:
+        with suppress(FileExistsError):  # somebody else was faster: theirs counts
+            os.link(made, path)
+        made.unlink()
     return path.read_bytes()
+
+
+def _whole_key(path: Path) -> bytes | None:
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return key if len(key) == _KEY_BYTES else None
 
 
 def _flushed(path: Path) -> int:

@@ -265,6 +265,28 @@ def test_inputs_are_kept_where_they_are_wanted(made: Callable[..., TrafficLog]) 
     assert account(log, Stream("inputs", "digits")) == Account(accepted=3, spooled=3)
 
 
+def test_an_image_that_the_champion_answered_for_a_challenger_is_kept_once(made: Callable[..., TrafficLog]) -> None:
+    log = made(inputs=1.0)
+    request = asked(log, Images([b"\x89PNG..."], True), "r", CHALLENGER)
+    log.note_failures(request, {0: ModelFailed("it failed")}, manifest(2))
+    log.note(request, [Served(CHAMPION, answer([[1, 0]]), MANIFEST)])
+    log.close()
+    assert account(log) == Account(accepted=2, spooled=2)
+    assert account(log, Stream("inputs", "digits")) == Account(accepted=1, spooled=1)
+
+
+def test_a_key_that_cannot_be_hashed_is_nobody_elses_problem(
+    made: Callable[..., TrafficLog], caplog: pytest.LogCaptureFixture
+) -> None:
+    log = made()
+    caplog.set_level(logging.ERROR, "ray.serve")
+    for _ in range(2):
+        image(log, key="\ud800")  # half of a character
+    log.close()
+    assert stored(log)["key_id"].to_pylist() == [None, None]
+    assert caplog.text.count("the traffic log has a bug") == 1
+
+
 def test_feedback_is_kept(made: Callable[..., TrafficLog]) -> None:
     log = made()
     log.note_feedback([("a", "even"), ("b", "odd")])
@@ -534,6 +556,8 @@ def test_killed_at_load_four_at_once_every_record_is_accounted_for(tmp_path: Pat
 def test_who_writes_where_says_so_in_the_settings(tmp_path: Path) -> None:
     assert settings(tmp_path).spool_path == tmp_path / "traffic" / ".spool"
     assert TrafficLogSettings().root_uri == str(ROOT / "models" / "traffic")
+    with pytest.raises(ValueError, match="flush_period_s"):  # a record may wait 0.25 s for a comparison
+        settings(tmp_path, flush_period_s=0.8)
     with pytest.raises(ValueError, match="spool: a directory is needed"):
         TrafficLogSettings(root="s3://bucket/traffic")
     with pytest.raises(ValueError, match="must be a directory"):

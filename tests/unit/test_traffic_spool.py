@@ -235,6 +235,14 @@ def test_all_hash_with_the_same_key(tmp_path: Path) -> None:
     assert (tmp_path / "spool" / "key").stat().st_mode & 0o077 == 0
 
 
+def test_a_key_that_was_half_written_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"half")
+    key = hashing_key(tmp_path)
+    assert len(key) == 32
+    assert hashing_key(tmp_path) == key
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
 def test_only_streams_are_named() -> None:
     assert Stream.named("predictions/digits") == DIGITS
     assert Stream.named("feedback") == Stream("feedback")
