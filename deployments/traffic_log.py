@@ -107,8 +107,8 @@ class TrafficLog:
         if asked.entry is None or not failed:
             return
         try:
-            asked = replace(asked, entry=replace(asked.entry, keeps_input=False))
             now, total_ms = time.time(), asked.entry.elapsed_ms()
+            asked = replace(asked, entry=replace(asked.entry, keeps_input=False))
             served = {item: Served(asked.variant, error, manifest) for item, error in failed.items()}
             self._offer(asked.variant.model, [record(asked, i, each, now, total_ms) for i, each in served.items()])
         except Exception:
@@ -218,7 +218,6 @@ class TrafficLog:
             slot.add("not_taken", items)
         except ValueError:  # more models than a ledger has room for
             logger.exception("the traffic log cannot count")
-
 
     def _say_once(self) -> None:
         """With the traceback, for a bug would come with every request."""
