@@ -69,8 +69,11 @@ class Preprocessor:
             if not isinstance(each, TiltyardError)
         ]
         inferring = asyncio.gather(*(self._infer(target, call) for call in calls(tensors)))
-        features = await _features(decoded)
-        replies = await inferring
+        try:
+            features = await _features(decoded)
+            replies = await inferring
+        finally:
+            inferring.cancel()  # where this was: nobody waits for the answers
         answers = chain.from_iterable(reply.outcomes for reply in replies)
         outcomes = [each if isinstance(each, TiltyardError) else next(answers) for each in decoded]
         for item, outcome in enumerate(outcomes):

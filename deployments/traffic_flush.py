@@ -136,7 +136,8 @@ class Flush:
 
     def _take(self, is_last: bool) -> None:
         """Make rows of what was offered, but for records that wait for a comparison."""
-        by_model: dict[str, list[Record]] = defaultdict(list)
+        # By version, for another one's feature of the same name may be text where this one's is a number.
+        by_version: dict[tuple[str, int], list[Record]] = defaultdict(list)
         now = time.monotonic()
         held, self._held = self._held, []
         for _ in range(len(self._buffer)):
@@ -147,8 +148,8 @@ class Flush:
             elif isinstance(each, Feedback):
                 self._make_feedback(each)
             else:
-                by_model[each.variant.model].append(each)
-        for model, records in by_model.items():
+                by_version[each.variant.model, each.variant.version].append(each)
+        for (model, _), records in by_version.items():
             for start in range(0, len(records), AT_ONCE):
                 self._make(model, records[start : start + AT_ONCE])
                 time.sleep(PAUSE_S)
@@ -195,32 +196,50 @@ class Flush:
         self._pending.append(Pending(Stream("feedback"), rows, feedback.rows, feedback.size_bytes))
 
     def _write(self) -> None:
-        """Write all that is pending, a file per stream; what the disk refuses stays."""
-        by_stream: dict[Stream, list[Pending]] = defaultdict(list)
+        """Write all that is pending, a file per stream and schema; what the disk refuses stays.
+
+        Before anything is, the writer appears in the spool, so that the account of one that is killed then is found.
+        """
+        alike: dict[tuple[Stream, pa.Schema], list[Pending]] = defaultdict(list)
         for each in self._pending:
-            by_stream[each.stream].append(each)
-        for stream, pending in by_stream.items():
-            while pending:
-                count, rows = 0, 0
-                while count < len(pending) and (not count or rows + pending[count].rows.num_rows <= MAX_FILE_ROWS):
-                    rows += pending[count].rows.num_rows
-                    count += 1
-                some, pending = pending[:count], pending[count:]
-                table = pa.concat_tables([each.rows for each in some], promote_options="default")
-                try:
-                    self._spool_bytes += self._writer.write(stream, table)
-                except OSError as error:
-                    if not self.is_failing:
-                        logger.error("the traffic log cannot be written, and is tried again: %s", error)
-                    self.is_failing = True
-                    return
-                written = set(map(id, some))
-                self._pending = [each for each in self._pending if id(each) not in written]
-                for each in some:
-                    self._settle(each.settles, each.settles_bytes)
+            alike[each.stream, each.rows.schema].append(each)
+        try:
+            self._writer.open()
+            for pending in alike.values():
+                while pending:
+                    count, rows = 0, 0
+                    while count < len(pending) and (not count or rows + pending[count].rows.num_rows <= MAX_FILE_ROWS):
+                        rows += pending[count].rows.num_rows
+                        count += 1
+                    self._write_file(pending[:count])
+                    pending = pending[count:]
+        except OSError as error:
+            if not self.is_failing:
+                logger.error("the traffic log cannot be written, and is tried again: %s", error)
+            self.is_failing = True
+            return
         if self.is_failing:
             logger.warning("the traffic log is written again")
         self.is_failing = False
+
+    def _write_file(self, some: Sequence[Pending]) -> None:
+        """Write rows of one stream, where that fails each table alone; what cannot be is counted. Raises OSError."""
+        stream = some[0].stream
+        try:
+            self._spool_bytes += self._writer.write(stream, pa.concat_tables([each.rows for each in some]))
+        except OSError:
+            raise
+        except Exception:
+            if len(some) > 1:
+                for each in some:
+                    self._write_file([each])
+                return
+            logger.exception("rows of %s cannot be written", stream.name)
+            self._writer.ledger.slot(stream.name).add("error", some[0].rows.num_rows)
+        written = set(map(id, some))
+        self._pending = [each for each in self._pending if id(each) not in written]
+        for each in some:
+            self._settle(each.settles, each.settles_bytes)
 
     def _settle(self, rows: int, size_bytes: int) -> None:
         self.settled += rows

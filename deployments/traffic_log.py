@@ -13,6 +13,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from deployments.agreement import Agreement
@@ -68,7 +69,7 @@ class TrafficLog:
         if settings.sample < 1 and random.random() >= settings.sample:
             return None
         keeps_input = settings.inputs > 0 and random.random() < settings.inputs
-        return Entry(1 / settings.sample, keeps_input, began, self.key_id(api_key) if api_key else None)
+        return Entry(1 / settings.sample, keeps_input, began, self._key_id_or_none(api_key))
 
     def note(self, asked: Asked, served: Sequence[Served], awaits_comparison: bool = False) -> list[Record]:
         """Record what came of each item; the records, which may wait for a comparison."""
@@ -102,11 +103,12 @@ class TrafficLog:
         self.note(asked, [Served(asked.variant, told, manifest)] * len(asked.question))
 
     def note_failures(self, asked: Asked, failed: Mapping[int, TiltyardError], manifest: Manifest | None) -> None:
-        """Record items that a challenger did not answer and the champion then did."""
+        """Record items that a challenger did not answer and the champion then did, whose record has the input."""
         if asked.entry is None or not failed:
             return
         try:
             now, total_ms = time.time(), asked.entry.elapsed_ms()
+            asked = replace(asked, entry=replace(asked.entry, keeps_input=False))
             served = {item: Served(asked.variant, error, manifest) for item, error in failed.items()}
             self._offer(asked.variant.model, [record(asked, i, each, now, total_ms) for i, each in served.items()])
         except Exception:
@@ -196,20 +198,31 @@ class TrafficLog:
             self._slots[kind, model] = self.writer.ledger.slot(Stream.named(name).name)
         return self._slots[kind, model]
 
+    def _key_id_or_none(self, api_key: str | None) -> str | None:
+        try:
+            return self.key_id(api_key) if api_key else None
+        except Exception:
+            self._say_once()
+            return None
+
     def _key_id(self, api_key: str) -> str:
         """Name an API key without telling it: only who has the spool's key could try others."""
         return hashlib.blake2b(api_key.encode(), digest_size=6, key=self._key).hexdigest()
 
     def _give_up(self, kind: str, model: str | None, items: int) -> None:
-        """A bug: counted, and said once with its traceback, for it would come with every request."""
-        logger.log(logging.DEBUG if self._has_failed else logging.ERROR, "the traffic log has a bug", exc_info=True)
-        self._has_failed = True
+        """A bug: counted, and said once."""
+        self._say_once()
         try:
             slot = self._slot(kind, model)
             slot.add("accepted", items)
             slot.add("not_taken", items)
         except ValueError:  # more models than a ledger has room for
             logger.exception("the traffic log cannot count")
+
+    def _say_once(self) -> None:
+        """With the traceback, for a bug would come with every request."""
+        logger.log(logging.DEBUG if self._has_failed else logging.ERROR, "the traffic log has a bug", exc_info=True)
+        self._has_failed = True
 
 
 class _Cancelled(TiltyardError):

@@ -54,12 +54,12 @@ class Mover:
                 self._say(f"{type(error).__name__}: {error}")
 
     def is_due(self) -> bool:
-        """Whether anything is spooled that nobody else is moving, or began to a moment ago."""
+        """Whether anything is to do that nobody else does, or began to a moment ago: once an hour there is."""
         stamp = self._spool.path / STAMP
         with suppress(FileNotFoundError):
             if 0 <= time.time() - stamp.stat().st_mtime < 0.5 * self._settings.append_period_s:
                 return False
-        if not any(writer.streams() for writer in self._spool.writers()):
+        if not self._spool.sweep_is_due() and not any(writer.streams() for writer in self._spool.writers()):
             return False
         try:
             with self._spool.locked():

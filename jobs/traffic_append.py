@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
-from jobs.traffic_compact import tidy
+from jobs.traffic_compact import clean, tidy
 from models.errors import Busy, InvalidTraffic, TiltyardError
 from models.traffic import Kind
 from models.traffic_fit import fit
 from models.traffic_spool import Stream
-from models.traffic_spooled import Spool, SpooledFile, SpooledWriter
+from models.traffic_spooled import SWEPT, Spool, SpooledFile, SpooledWriter
 from models.traffic_table import TrafficTable
 from models.traffic_tables import TrafficTables
 
@@ -101,28 +101,46 @@ def alone(spool: Spool, wait_s: float = 0.0) -> Iterator[None]:
 def append_spooled(tables: TrafficTables, spool: Spool, retention: Retention, now: datetime | None = None) -> Appended:
     """Move all that is spooled into the tables, one commit each, and put away the writers that are gone.
 
+    Once an hour, where there is a `retention`, all tables are tidied, also those that nothing was appended to.
     The spool must be held (`alone`). A table that cannot be written keeps the others from nothing; what failed first is
     raised at the end.
     """
-    done, failure = Appended(), None
+    done, failures = Appended(), list[TiltyardError]()
+    now = now or datetime.now(UTC)
+
+    def tidied(stream: Stream, left: list[_Left], is_swept: bool = False) -> None:
+        table = tables.table(stream.kind, stream.model or "")
+        try:
+            _append(table, stream, left, spool, done)
+            if tidy(table, retention.get(stream.kind), now):
+                done.tidied.append(stream.name)
+            if is_swept:
+                clean(table)
+        except TiltyardError as error:
+            log.warning("%s: %s", stream.name, error.message)
+            failures.append(error)
+
     with ExitStack() as stack:
         writers = [(writer, stack.enter_context(writer.held())) for writer in spool.writers()]
         for stream, left in _by_stream([writer for writer, _ in writers]).items():
-            table = tables.table(stream.kind, stream.model or "")
-            try:
-                _append(table, stream, left, spool, done)
-                if tidy(table, retention.get(stream.kind), now or datetime.now(UTC)):
-                    done.tidied.append(stream.name)
-            except TiltyardError as error:
-                log.warning("%s: %s", stream.name, error.message)
-                failure = failure or error
+            tidied(stream, left)
+        if retention and spool.sweep_is_due():
+            for stream in _streams(tables):
+                tidied(stream, [], is_swept=True)
+            (spool.path / SWEPT).touch()
         for writer, is_gone in writers:
             if is_gone and not writer.streams():
                 spool.put_away(writer)
                 done.writers_gone += 1
-    if failure is not None:
-        raise failure
+    if failures:
+        raise failures[0]
     return done
+
+
+def _streams(tables: TrafficTables) -> list[Stream]:
+    """Of all tables."""
+    kinds: tuple[Kind, ...] = ("predictions", "inputs")
+    return [Stream("feedback"), *(Stream(kind, model) for model in tables.models() for kind in kinds)]
 
 
 def _by_stream(writers: list[SpooledWriter]) -> dict[Stream, list[_Left]]:

@@ -51,7 +51,7 @@ def compact(table: TrafficTable, retention_days: int | None, now: datetime) -> C
     for day in table.days():
         if day.files > 1:
             _merge(table, day, max(_LARGE_BYTES, day.bytes // 4))
-    deleted = vacuum(table, READERS_HOURS) + vacuum(table, _ORPHANS_HOURS, orphans=True)
+    deleted = clean(table)
     _shorten_log(table)
     after = table.days()
     return Compaction(
@@ -74,8 +74,7 @@ def tidy(table: TrafficTable, retention_days: int | None, now: datetime) -> bool
     """
     days, today = table.days(), day_of(now)
     if remove_old(table, retention_days, now, days):
-        vacuum(table, READERS_HOURS)
-        vacuum(table, _ORPHANS_HOURS, orphans=True)
+        clean(table)
         return True
     for day in days:
         is_over = day.day < today
@@ -99,6 +98,14 @@ def remove_old(
     if old:
         _commit(table, lambda opened: opened.delete(f"day < '{first.isoformat()}'"), "removing old days")
     return old
+
+
+def clean(table: TrafficTable) -> int:
+    """Delete the files that nobody reads any more, and those that were never a part of the table; how many there were.
+
+    Files that were replaced just now stay: it is for whoever comes an hour later.
+    """
+    return vacuum(table, READERS_HOURS) + vacuum(table, _ORPHANS_HOURS, orphans=True)
 
 
 def vacuum(table: TrafficTable, hours: int, orphans: bool = False) -> int:

@@ -14,6 +14,7 @@ _REASONS = {
     "buffer_full": "memory was full: more came than the disk took",
     "disk": "the disk failed or was full",
     "spool_full": "the spool was full: nothing moved it into the tables",
+    "not_taken": "a bug where they were offered",
     "error": "they could not be made into records",
     "shutdown": "the disk failed while the Router ended",
     "kill": "a Router was killed with them in memory",

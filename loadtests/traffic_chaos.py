@@ -15,32 +15,87 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from loadtests.bad_challengers import MODEL, Bench, bench
+from loadtests.digit_stream import Reply
 from models.traffic_ledger import Account
 from models.traffic_spool import Stream
 from models.traffic_spooled import Spool
 from models.traffic_tables import TrafficTables
 
 STREAM = Stream("predictions", MODEL)
+PLACE = ("writer", "sequence")
+PREDICTION = ("request_id", "item", "version", "variant")
+
+Harm = AbstractContextManager[float | None]
+"""What goes wrong; where a Router is killed, it gives the moment."""
+
 SETTLED_WITHIN_S = 20.0
 DISK = "16m"
+
+MAX_LOST_S = 1.0
+"""Of what a kill may cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What was seen while one thing went wrong; the replies are those of places [first, last) of the stream."""
+    """What was seen while one thing went wrong; where a Router was `killed`, when that was (time.monotonic())."""
 
     name: str
-    first: int
-    last: int
+    replies: Sequence[Reply]
     accounts: Account
     killed: float | None = None
+
+    @property
+    def answered(self) -> list[Reply]:
+        """Good answers."""
+        return [reply for reply in self.replies if reply.status == 200]
+
+    @property
+    def failed(self) -> int:
+        """Number of the others."""
+        return len(self.replies) - len(self.answered)
+
+    def missing(self, stored: set[str]) -> list[Reply]:
+        """What was answered and is not in the table."""
+        return [reply for reply in self.answered if reply.request_id not in stored]
+
+    def oldest_s(self, stored: set[str]) -> float | None:
+        """How long before the kill the first of the missing was answered."""
+        missing = self.missing(stored)
+        return self.killed - min(map(_came, missing)) if self.killed is not None and missing else None
+
+    def in_flight(self) -> int:
+        """Requests that the kill met."""
+        if self.killed is None:
+            return 0
+        return sum(reply.due <= self.killed <= _came(reply) for reply in self.replies)
+
+    def faults(self, stored: set[str]) -> list[str]:
+        """What must not be."""
+        sums, lost = self.accounts, sum(self.accounts.lost.values())
+        answered, oldest_s = len(self.answered), self.oldest_s(stored) or 0.0
+        checks = {
+            f"{self.failed} answers failed": self.failed and self.killed is None,
+            f"{sums.accepted} records of {answered} answers": (
+                not answered <= sums.accepted <= answered + self.in_flight()
+            ),
+            f"{sums.accepted} accepted, {sums.spooled} stored, {lost} lost": sums.accepted != sums.spooled + lost,
+            f"{len(self.missing(stored))} answers are missing": len(self.missing(stored)) > lost,
+            f"a lost record was {oldest_s:.2f} s old": oldest_s > MAX_LOST_S,
+        }
+        return [f"{self.name}: {words}" for words, is_so in checks.items() if is_so]
+
+
+def _came(reply: Reply) -> float:
+    """When it was answered (time.monotonic())."""
+    return reply.due + reply.milliseconds / 1000
 
 
 def account(spool: Spool) -> Account:
@@ -59,10 +114,10 @@ def settled(spool: Spool) -> Account:
 
 
 @contextmanager
-def killed(made: Bench) -> Iterator[None]:
-    """Kill one of the Routers."""
+def killed(made: Bench) -> Iterator[float]:
+    """Kill one of the Routers; gives the moment."""
     os.kill(next(iter(made.service.replicas("gateway", "Router").values())), signal.SIGKILL)
-    yield
+    yield time.monotonic()
 
 
 @contextmanager
@@ -102,13 +157,12 @@ def small_disk() -> Iterator[tuple[Path, bool]]:
                 subprocess.run(["umount", "--lazy", directory], check=True)
 
 
-def span(made: Bench, spool: Spool, name: str, seconds: float, harm: AbstractContextManager[None]) -> Span:
+def span(made: Bench, spool: Spool, name: str, seconds: float, harm: Harm) -> Span:
     """Let something go wrong for a while in the middle of the stream, which is held for a moment before and after."""
     before, first = settled(spool), len(made.stream.replies)
     with made.stream.flowing():
         time.sleep(seconds / 3)
-        began = time.monotonic()
-        with harm:
+        with harm as moment:
             time.sleep(seconds)
         time.sleep(seconds / 3)
     after = settled(spool)
@@ -116,23 +170,19 @@ def span(made: Bench, spool: Spool, name: str, seconds: float, harm: AbstractCon
     sums = Account(
         after.accepted - before.accepted, 0, after.spooled - before.spooled, {r: n for r, n in lost.items() if n}
     )
-    return Span(name, first, len(made.stream.replies), sums, began if "kill" in sums.lost else None)
+    return Span(name, made.stream.replies[first:], sums, moment)
 
 
-def row(made: Bench, each: Span, stored: set[str]) -> str:
+def row(each: Span, stored: set[str]) -> str:
     """One row of the table."""
-    replies = made.stream.replies[each.first : each.last]
-    failed = sum(reply.status != 200 for reply in replies)
-    sums = each.accounts
+    sums, oldest_s = each.accounts, each.oldest_s(stored)
     lost = ", ".join(f"{count} {reason}" for reason, count in sums.lost.items()) or "0"
-    missing = [reply for reply in replies if reply.status == 200 and reply.request_id not in stored]
-    is_exact = sums.accepted == sums.spooled + sum(sums.lost.values()) and len(missing) <= sum(sums.lost.values())
-    age = f"{each.killed - min(reply.due for reply in missing):.2f} s" if each.killed and missing else ""
-    milliseconds = sorted(reply.milliseconds for reply in replies)
+    age = f"{oldest_s:.2f} s" if oldest_s is not None else ""
+    milliseconds = sorted(reply.milliseconds for reply in each.replies)
     p99 = milliseconds[int(len(milliseconds) * 0.99)] if milliseconds else 0.0
     return (
-        f"| {each.name} | {len(replies)} | {failed} | {p99:.0f} | {sums.accepted} | {sums.spooled} | {lost} |"
-        f" {len(missing)} | {age} | {'yes' if is_exact else 'NO'} |"
+        f"| {each.name} | {len(each.replies)} | {each.failed} | {p99:.0f} | {sums.accepted} | {sums.spooled} | {lost} |"
+        f" {len(each.missing(stored))} | {age} | {'NO' if each.faults(stored) else 'yes'} |"
     )
 
 
@@ -141,11 +191,16 @@ def rows_in_tables(made: Bench, spool: Spool) -> tuple[int, set[str]]:
     root = str(made.path.parent / "traffic")
     command = [str(Path(sys.executable).with_name("tiltyard")), "traffic", "append"]
     subprocess.run([*command, "--root", root, "--spool", str(spool.path)], check=True)
-    table = TrafficTables(root).predictions(MODEL).read(["writer", "sequence", "request_id"])
-    places = Counter(zip(table["writer"].to_pylist(), table["sequence"].to_pylist(), strict=True))
-    if len(places) < table.num_rows:
-        raise SystemExit(f"{table.num_rows - len(places)} rows are there twice")
+    table = TrafficTables(root).predictions(MODEL).read([*PLACE, *PREDICTION])
+    for key in (PLACE, PREDICTION):
+        if twice := rows_twice(table, key):
+            raise SystemExit(f"{twice} rows are there twice, by {', '.join(key)}")
     return table.num_rows, set(table["request_id"].to_pylist())
+
+
+def rows_twice(table: pa.Table, key: Sequence[str]) -> int:
+    """How many rows have a key that another one has already."""
+    return int(table.num_rows - table.select(key).group_by(key).aggregate([]).num_rows)
 
 
 def main() -> None:
@@ -163,7 +218,7 @@ def main() -> None:
         with bench(options.rate, options.port, routers=options.routers, traffic_log=log) as made:
             made.stream.gives_feedback = False
             wait_for_routers(made, options.routers)
-            harms: list[tuple[str, AbstractContextManager[None]]] = [
+            harms: list[tuple[str, Harm]] = [
                 (f"nothing, {options.routers} Routers", nullcontext()),
                 ("kill -9 of a Router", killed(made)),
                 ("kill -9 of another", killed(made)),
@@ -177,14 +232,17 @@ def main() -> None:
             made.serving.stop()
             sums = account(spool)
             rows, stored = rows_in_tables(made, spool)
-            told = [row(made, each, stored) for each in spans]
     print(
         "\n| what went wrong | requests | failed | p99 ms | accepted | stored | lost | answered, not stored |", end=""
     )
-    print(" oldest of these at the kill | accepted = stored + lost |\n|---|---|---|---|---|---|---|---|---|---|")
-    print("\n".join(told))
+    print(" oldest of these at the kill | as it should be |\n|---|---|---|---|---|---|---|---|---|---|")
+    print("\n".join(row(each, stored) for each in spans))
     print(f"\nIn all {sums.accepted} records accepted, {sums.spooled} spooled, {rows} rows in the table, none twice.")
-    if rows != sums.spooled or any("NO" in each for each in told):
+    faults = [fault for each in spans for fault in each.faults(stored)]
+    if rows != sums.spooled:
+        faults.append("the table has other rows than were spooled")
+    print("\n".join(faults))
+    if faults:
         raise SystemExit(1)
 
 

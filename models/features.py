@@ -127,21 +127,26 @@ def image_columns(features: Sequence[ImageFeatures | None]) -> Columns:
 
 
 def tensor_features(inputs: Tensors, signature: Signature) -> Columns:
-    """Columns of rows [rows, ...]. Text is told as a hash, which cannot be turned back.
+    """Columns of rows [rows, ...]. Text is told as a hash of 32 bits without a key: who can guess it can test that.
 
     Inputs [rows], [rows, 1] -> `input_<name>`; [rows, k] with k <= MAX_COLUMNS -> `input_<name>_<index>`; anything else
     -> `input_<name>_<summary>`, of texts of their lengths. NaN and infinity stay as they are in the first two; a
-    summary leaves them out and counts them as `nan_share`.
+    summary leaves them out and counts them as `nan_share`. Of inputs whose columns would have the same names (`a b` and
+    `a_b`) the later ones have a hash of theirs behind it.
     """
     columns: Columns = {}
     for spec in signature.inputs:
         if spec.name in inputs:
-            columns.update(_columns(spec, np.asarray(inputs[spec.name])))
+            array, name = np.asarray(inputs[spec.name]), column_name(spec.name)
+            made = _columns(spec, array, name)
+            if made.keys() & columns.keys():
+                made = _columns(spec, array, f"{name}_{hashed(spec.name)}")
+            columns.update(made)
     return columns
 
 
-def _columns(spec: TensorSpec, array: Array) -> Columns:
-    name = INPUT + column_name(spec.name)
+def _columns(spec: TensorSpec, array: Array, name: str) -> Columns:
+    name = INPUT + name
     width = columns_of(spec)
     values = array.reshape(len(array), -1)
     if width not in (None, values.shape[1]):

@@ -4,6 +4,7 @@
         ledger                                       its counters (models/traffic_ledger.py), mostly a link
         predictions/<model>/0000000001.parquet       files, numbered from 1 in each stream; whole once they are seen
         inputs/<model>/..., feedback/...
+    <spool>/.<writer>/                               the same until it is complete, as a rule for milliseconds
     <spool>/losses.jsonl                             the sums of writers that are gone (models/traffic_spooled.py)
     <spool>/key                                      hashes names of API keys
 
@@ -30,6 +31,7 @@ SUFFIX: Final = ".parquet"
 TEMPORARY: Final = ".tmp"
 LEDGER: Final = "ledger"
 KEY: Final = "key"
+_KEY_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class SpoolWriter:
         with suppress(OSError):
             self._prepare()
         self.ledger = Ledger.create(self.name, self._hidden)
+        with suppress(OSError):
+            self._link_ledger()
 
     def _prepare(self) -> None:
         """Make a directory that nobody sees yet, with its lock held. Raises OSError."""
@@ -89,11 +93,14 @@ class SpoolWriter:
         if self.directory.exists():
             return
         self._prepare()
+        self._link_ledger()
+        self._hidden.rename(self.directory)
+
+    def _link_ledger(self) -> None:
         ledger = self._hidden / LEDGER
         if self.ledger.path is not None and not ledger.exists():
             ledger.unlink(missing_ok=True)
             ledger.symlink_to(self.ledger.path)
-        self._hidden.rename(self.directory)
 
     def write(self, stream: Stream, rows: pa.Table) -> int:
         """Write rows to disk, whole or not at all, count them, and return how many bytes they take. Raises OSError."""
@@ -130,19 +137,35 @@ class SpoolWriter:
 
 
 def hashing_key(spool: Path) -> bytes:
-    """The secret that API keys are hashed with, the same for all who write here. Raises OSError."""
+    """The secret that API keys are hashed with, the same for all who write here. Raises OSError.
+
+    One that a machine's end left incomplete is replaced.
+    """
     path = spool / KEY
-    with suppress(FileNotFoundError):
-        return path.read_bytes()
+    if (key := _whole_key(path)) is not None:
+        return key
     spool.mkdir(parents=True, exist_ok=True)
     made = spool / f".{KEY}-{secrets.token_hex(4)}"
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_bytes(32))
-    with suppress(FileExistsError):  # somebody else was faster: theirs counts
-        os.link(made, path)
-    made.unlink()
+        file.write(secrets.token_bytes(_KEY_BYTES))
+        file.flush()
+        os.fsync(descriptor)
+    if path.exists():
+        made.replace(path)
+    else:
+        with suppress(FileExistsError):  # somebody else was faster: theirs counts
+            os.link(made, path)
+        made.unlink()
     return path.read_bytes()
+
+
+def _whole_key(path: Path) -> bytes | None:
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return key if len(key) == _KEY_BYTES else None
 
 
 def _flushed(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,6 +15,13 @@ from models.traffic_ledger import Account, Ledger
 from models.traffic_spool import LEDGER, SUFFIX, TEMPORARY, Stream, file_name
 
 LOSSES = "losses.jsonl"
+
+SWEPT = ".swept"
+"""Its time says when somebody looked at all tables, whether they grow or not."""
+
+SWEEP_S = 3600.0
+
+_WRITER = re.compile(r"\.?[0-9a-f]+-[0-9a-f]{8}")
 
 Accounts = dict[Stream, Account]
 
@@ -35,14 +43,14 @@ class SpooledWriter:
     @property
     def name(self) -> str:
         """Of all time no other writer has it."""
-        return self.directory.name
+        return self.directory.name.removeprefix(".")
 
     @contextmanager
     def held(self) -> Iterator[bool]:
         """Whether its process is gone; nobody else may take the directory for one meanwhile."""
         try:
             descriptor = lock(self.directory, wait=False)
-        except BlockingIOError:
+        except (BlockingIOError, FileNotFoundError):  # it lives; it has got its name just now
             yield False
             return
         try:
@@ -88,19 +96,27 @@ class Spool:
             yield
 
     def writers(self) -> list[SpooledWriter]:
-        """Those that are there, and those that were, the oldest first."""
+        """Those that are there, and those that were, the oldest first; also those that never came to write."""
         if not self.path.is_dir():
             return []
-        directories = [each for each in self.path.iterdir() if not each.name.startswith(".") and each.is_dir()]
+        directories = [each for each in self.path.iterdir() if _WRITER.fullmatch(each.name) and each.is_dir()]
         return [SpooledWriter(each) for each in sorted(directories)]
 
     def size_bytes(self) -> int:
-        """What all files take."""
+        """What all files take that are to be moved on."""
         total = 0
-        for path in self.path.rglob(f"*{SUFFIX}"):
-            with suppress(OSError):  # it was moved on just now
-                total += path.stat().st_size
+        for writer in self.writers():
+            for path in writer.directory.rglob(f"*{SUFFIX}"):
+                with suppress(OSError):  # it was moved on just now
+                    total += path.stat().st_size
         return total
+
+    def sweep_is_due(self) -> bool:
+        """Whether nobody looked at all tables within the hour."""
+        try:
+            return not 0 <= time.time() - (self.path / SWEPT).stat().st_mtime < SWEEP_S
+        except FileNotFoundError:
+            return True
 
     def accounts(self) -> Accounts:
         """The sums of all writers, by stream; a ledger that is being put away meanwhile counts once."""

@@ -257,11 +257,14 @@ def _settings(
     retention_days: int | None = None,
     inputs_retention_days: int | None = None,
 ) -> TrafficLogSettings:
-    """What the file says of the traffic log, with what was given instead. Raises InvalidConfig."""
+    """What the file says of the traffic log, with what was given instead. Raises InvalidConfig.
+
+    Routers give all of it: a file that somebody is changing must not stop them.
+    """
     from jobs.serve_config import ServeConfig, validated
 
     said: dict[str, Any] = {}
-    if file.exists():
+    if None in (root, spool, retention_days, inputs_retention_days) and file.exists():
         said = dict(ServeConfig.read(file).gateway_args.get("traffic_log") or {})
     if root is not None:
         said.pop("spool", None)

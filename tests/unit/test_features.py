@@ -166,3 +166,14 @@ def test_wide_texts_are_told_by_their_lengths() -> None:
 
 def test_inputs_that_did_not_come_have_no_columns() -> None:
     assert tensor_features({}, signature(TensorSpec(name="x", dtype="float32", shape=(None, 1)))) == {}
+
+
+def test_inputs_of_like_names_are_told_apart() -> None:
+    names = ("a b", "a_b", "a_0", "a")
+    shapes: list[tuple[int | None, ...]] = [(None,), (None,), (None,), (None, 2)]
+    specs = [TensorSpec(name=name, dtype="float32", shape=shape) for name, shape in zip(names, shapes, strict=True)]
+    values = {"a b": floats([1]), "a_b": floats([2]), "a_0": floats([3]), "a": floats([[4, 5]])}
+    columns = tensor_features(values, signature(*specs))
+    assert columns["input_a_b"].tolist() == [1]
+    assert columns["input_a_0"].tolist() == [3]
+    assert sorted(column.tolist()[0] for column in columns.values()) == [1, 2, 3, 4, 5]

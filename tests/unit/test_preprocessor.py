@@ -5,10 +5,12 @@ import io
 import time
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from deployments.messages import Answer, Capacity, Description, ImageRequest, Reply, Requests, Target, Timing
 from deployments.preprocessor import MAX_SHARED, Preprocessor
+from models.features import ImageFeatures
 from models.preprocessing import Preprocessing
 
 SIDE = 1200
@@ -70,5 +72,41 @@ def test_what_no_shadow_asks_for_is_not_kept_for_ever() -> None:
             image.save(buffer, "PNG")
             await preprocessor.predict([ImageRequest(buffer.getvalue(), 10, 10**9, shared=True)], target(1))
         assert len(preprocessor._shared) == MAX_SHARED
+
+    asyncio.run(scenario())
+
+
+def test_who_does_not_wait_for_features_leaves_no_call_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancel meets the features while the model computes."""
+
+    class Slow(Echo):
+        state = "not asked"
+
+        async def predict(self, model: str, version: int, requests: Requests) -> Reply:
+            self.state = "asked"
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.state = "cancelled"
+                raise
+            raise AssertionError
+
+    async def scenario() -> None:
+        slow = Slow()
+
+        async def features(_: object) -> dict[int, ImageFeatures]:
+            while slow.state == "not asked":
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.sleep(60)
+            return {}
+
+        monkeypatch.setattr("deployments.preprocessor._features", features)
+        asked = Preprocessor(slow, 1).predict([ImageRequest(picture(1), 10, 10**9)], target(1))
+        asking = asyncio.create_task(asked)
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await asyncio.sleep(0)
+        assert slow.state == "cancelled"
 
     asyncio.run(scenario())

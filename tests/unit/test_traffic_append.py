@@ -1,6 +1,8 @@
 """What is spooled comes into the tables, once, and whatever is killed."""
 
+import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,11 +15,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from jobs.traffic_append import SET_ASIDE, Appended, alone, append_spooled
+from deployments.traffic_mover import STAMP, Mover
+from jobs.traffic_append import SET_ASIDE, Appended, Retention, alone, append_spooled
 from models.errors import Busy, TrafficUnavailable
+from models.traffic import Kind
 from models.traffic_ledger import Account
+from models.traffic_settings import TrafficLogSettings
 from models.traffic_spool import SpoolWriter, Stream
-from models.traffic_spooled import Spool
+from models.traffic_spooled import SWEPT, Spool
 from models.traffic_tables import TrafficTables
 from tests.records import NOON, feedback, inputs, predictions
 
@@ -256,3 +261,45 @@ def test_old_days_go_with_the_next_append(log: Log) -> None:
         done = append_spooled(log.tables, log.spool, {"predictions": 5}, now)
     assert done.tidied == ["predictions/digits"]
     assert log.appended() == [("a", 2), ("a", 3)]
+
+
+def test_old_days_of_a_table_that_stopped_growing_go_too(log: Log) -> None:
+    log.tables.predictions("digits").append(predictions(2, writer="a"))
+    log.tables.inputs("digits").append(inputs(2, writer="a"))
+    log.spool.path.mkdir()
+    retention: dict[Kind, int] = {"predictions": 5, "inputs": 5}
+    assert sweep(log, retention, NOON).tidied == []
+    later = NOON + timedelta(days=9)
+    assert sweep(log, retention, later).tidied == []  # it was looked at within the hour
+    os.utime(log.spool.path / SWEPT, (0, 0))
+    assert sweep(log, retention, later).tidied == ["predictions/digits", "inputs/digits"]
+    assert log.tables.inputs("digits").read().num_rows == 0
+
+
+def test_what_was_replaced_is_deleted_an_hour_later(log: Log) -> None:
+    table = log.tables.inputs("digits")
+    log.tables.predictions("digits").append(predictions(1, time=NOON + timedelta(days=9)))
+    table.append(inputs(2, writer="a"))
+    log.spool.path.mkdir()
+    later = NOON + timedelta(days=9)
+    assert sweep(log, {"inputs": 5}, later).tidied == ["inputs/digits"]
+    assert len(list(Path(table.uri).rglob("day=*/*.parquet"))) == 1  # somebody may be reading it
+    for commit in Path(table.uri, "_delta_log").glob("*.json"):
+        commit.write_text(re.sub(r'"deletionTimestamp":\d+', '"deletionTimestamp":1', commit.read_text()))
+    os.utime(log.spool.path / SWEPT, (0, 0))
+    sweep(log, {"inputs": 5}, later)
+    assert list(Path(table.uri).rglob("day=*/*.parquet")) == []
+
+
+def test_there_is_something_to_do_once_an_hour(log: Log) -> None:
+    mover = Mover(TrafficLogSettings(root=log.tables.root, spool=str(log.spool.path), append_period_s=1))
+    log.spool.path.mkdir()
+    assert mover.is_due()
+    (log.spool.path / STAMP).unlink()
+    (log.spool.path / SWEPT).touch()
+    assert not mover.is_due()
+
+
+def sweep(log: Log, retention: Retention, now: datetime) -> Appended:
+    with alone(log.spool):
+        return append_spooled(log.tables, log.spool, retention, now)

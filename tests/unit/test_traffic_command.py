@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.traffic_compact import MAX_FILES, MAX_FILES_TODAY, compact, tidy
-from jobs.traffic_printing import size
+from jobs.traffic_printing import _REASONS, size
 from models.errors import TiltyardError
+from models.traffic_ledger import REASONS
 from models.traffic_settings import TrafficLogSettings
 from models.traffic_spool import SpoolWriter, Stream
 from models.traffic_table import TrafficTable
@@ -242,6 +243,30 @@ def test_delete_leaves_nothing_of_a_request(place: Place, writer: SpoolWriter) -
         if "_delta_log" not in file.parts:
             assert secret not in str(pq.read_table(file).to_pylist())
     assert "0 predictions" in place.run("delete", "digits", "--request-id", secret)
+
+
+def test_a_delete_that_was_interrupted_is_finished(place: Place) -> None:
+    place.digits.append(predictions(3, request_id=["secret", "other", "secret"]))
+    opened = place.digits.opened()
+    assert opened is not None
+    opened.delete("request_id = 'secret'")  # and killed before the files went
+    assert "0 predictions" in place.run("delete", "digits", "--request-id", "secret")
+    for file in Path(place.digits.uri).glob("day=*/*.parquet"):
+        assert pq.read_table(file)["request_id"].to_pylist() == ["other"]
+
+
+def test_an_append_that_is_told_everything_needs_no_serve_config(place: Place, writer: SpoolWriter) -> None:
+    writer.write(Stream("predictions", "digits"), predictions(7))
+    (place.path / "serve_config.yaml").write_text("half: [a, file")
+    options = ("--spool", str(writer.spool), "--retention-days", "36500")
+    assert "serve_config.yaml" in place.refused("append", *options)
+    assert "7 rows appended" in place.run("append", *options, "--inputs-retention-days", "36500")
+
+
+def test_every_loss_has_its_words_and_is_documented() -> None:
+    assert set(_REASONS) == {*REASONS, "kill"}
+    documented = (Path(__file__).parents[2] / "docs/traffic.md").read_text()
+    assert [reason for reason in _REASONS if f"`{reason}`" not in documented] == []
 
 
 def test_serve_config_says_where_the_traffic_is(place: Place) -> None:

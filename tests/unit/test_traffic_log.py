@@ -23,6 +23,7 @@ from deployments.agreement import compare
 from deployments.messages import Answer, Timing
 from deployments.question import Asked, Entry, Images, Rows, Served, Variant
 from deployments.settings import TrafficLogSettings
+from deployments.traffic_flush import Pending
 from deployments.traffic_log import TrafficLog
 from models.errors import InvalidImage, ModelFailed
 from models.features import ImageFeatures
@@ -264,6 +265,28 @@ def test_inputs_are_kept_where_they_are_wanted(made: Callable[..., TrafficLog]) 
     assert account(log, Stream("inputs", "digits")) == Account(accepted=3, spooled=3)
 
 
+def test_an_image_that_the_champion_answered_for_a_challenger_is_kept_once(made: Callable[..., TrafficLog]) -> None:
+    log = made(inputs=1.0)
+    request = asked(log, Images([b"\x89PNG..."], True), "r", CHALLENGER)
+    log.note_failures(request, {0: ModelFailed("it failed")}, manifest(2))
+    log.note(request, [Served(CHAMPION, answer([[1, 0]]), MANIFEST)])
+    log.close()
+    assert account(log) == Account(accepted=2, spooled=2)
+    assert account(log, Stream("inputs", "digits")) == Account(accepted=1, spooled=1)
+
+
+def test_a_key_that_cannot_be_hashed_is_nobody_elses_problem(
+    made: Callable[..., TrafficLog], caplog: pytest.LogCaptureFixture
+) -> None:
+    log = made()
+    caplog.set_level(logging.ERROR, "ray.serve")
+    for _ in range(2):
+        image(log, key="\ud800")  # half of a character
+    log.close()
+    assert stored(log)["key_id"].to_pylist() == [None, None]
+    assert caplog.text.count("the traffic log has a bug") == 1
+
+
 def test_feedback_is_kept(made: Callable[..., TrafficLog]) -> None:
     log = made()
     log.note_feedback([("a", "even"), ("b", "odd")])
@@ -310,6 +333,40 @@ def test_records_that_cannot_be_made_are_counted_and_said_and_others_are_not_hur
     assert "a record of digits cannot be written" in caplog.text
 
 
+def test_versions_whose_inputs_have_other_types_are_both_stored(made: Callable[..., TrafficLog]) -> None:
+    log = made()
+    text = TensorSpec(name="x", dtype="string", shape=(None, 1))
+    texts = manifest(2).model_copy(update={"signature": Signature(inputs=(text,), outputs=(SPEC,))})
+    number = TensorSpec(name="x", dtype="float32", shape=(None, 1))
+    numbers = MANIFEST.model_copy(update={"signature": Signature(inputs=(number,), outputs=(SPEC,))})
+    for _ in range(3):
+        question = Rows({"x": np.array([[0.5]], np.float32)})
+        log.note(asked(log, question, "number"), [Served(CHAMPION, answer([[1, 0]]), numbers)])
+        question = Rows({"x": np.array([["Rome"]], object)})
+        log.note(asked(log, question, "text", CHALLENGER), [Served(CHALLENGER, answer([[1, 0]]), texts)])
+    log.close()
+    assert account(log) == Account(accepted=6, spooled=6)
+    tables = [pq.read_table(path) for path in log.settings.spool_path.rglob("*.parquet")]
+    told = Counter((row["request_id"], type(row["input_x"])) for table in tables for row in table.to_pylist())
+    assert told == {("number", float): 3, ("text", str): 3}
+
+
+def test_rows_that_no_file_can_hold_are_counted_and_hold_up_no_others(
+    made: Callable[..., TrafficLog], caplog: pytest.LogCaptureFixture
+) -> None:
+    log = made(start=False)
+    log.writer.ledger.slot("predictions/cats").add("accepted", 1)
+    no_such_type = pa.table({"x": pa.array([(1, 2, 3)], pa.month_day_nano_interval())})
+    log._flush._pending.append(Pending(Stream("predictions", "cats"), no_such_type, 1, 10))
+    image(log)
+    log.start()
+    wait_for(lambda: account(log).spooled == 1)
+    log.close()
+    assert account(log, Stream("predictions", "cats")) == Account(accepted=1, lost={"error": 1})
+    assert log._flush.settled == 2
+    assert caplog.text.count("rows of predictions/cats cannot be written") == 1
+
+
 def test_a_bug_in_the_log_is_nobody_elses_problem(
     made: Callable[..., TrafficLog], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -322,6 +379,11 @@ def test_a_bug_in_the_log_is_nobody_elses_problem(
     image(log)
     log.close()
     assert account(log) == Account(accepted=4, spooled=1, lost={"not_taken": 3})
+
+
+def test_a_router_that_has_nothing_to_write_is_in_the_spool(made: Callable[..., TrafficLog]) -> None:
+    log = made()
+    wait_for(lambda: log.writer.directory.exists())
 
 
 def test_a_directory_that_cannot_be_written_is_tried_again(
@@ -494,6 +556,8 @@ def test_killed_at_load_four_at_once_every_record_is_accounted_for(tmp_path: Pat
 def test_who_writes_where_says_so_in_the_settings(tmp_path: Path) -> None:
     assert settings(tmp_path).spool_path == tmp_path / "traffic" / ".spool"
     assert TrafficLogSettings().root_uri == str(ROOT / "models" / "traffic")
+    with pytest.raises(ValueError, match="flush_period_s"):  # a record may wait 0.25 s for a comparison
+        settings(tmp_path, flush_period_s=0.8)
     with pytest.raises(ValueError, match="spool: a directory is needed"):
         TrafficLogSettings(root="s3://bucket/traffic")
     with pytest.raises(ValueError, match="must be a directory"):

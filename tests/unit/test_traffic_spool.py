@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.traffic_append import SET_ASIDE
 from models.traffic_ledger import SHARED_MEMORY, Account, Ledger
 from models.traffic_spool import LEDGER, SpoolWriter, Stream, hashing_key
 from models.traffic_spooled import LOSSES, Spool, SpooledWriter
@@ -172,6 +173,51 @@ def test_nothing_is_left_of_a_writer_that_never_wrote(tmp_path: Path) -> None:
     assert Spool(tmp_path / "spool").writers() == []
 
 
+def test_a_writer_that_was_killed_before_it_wrote_is_found(tmp_path: Path) -> None:
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from models.traffic_spool import SpoolWriter
+SpoolWriter(Path({str(tmp_path)!r})).ledger.slot("predictions/digits").add("accepted", 4)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
+    living = SpoolWriter(tmp_path)
+    spool = Spool(tmp_path)
+    assert spool.accounts() == {DIGITS: Account(accepted=4, lost={"kill": 4})}
+    for writer in spool.writers():
+        with writer.held() as is_gone:
+            if is_gone:
+                ledger = (writer.directory / LEDGER).resolve()
+                spool.put_away(writer)
+    assert spool.accounts() == {DIGITS: Account(accepted=4, lost={"kill": 4})}
+    assert not ledger.exists()
+    assert [each.name for each in spool.writers()] == [living.name]
+    living.open()
+    assert [each.directory for each in spool.writers()] == [living.directory]
+    living.close()
+
+
+def test_a_writer_that_gets_its_name_while_it_is_looked_at_lives(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path)
+    [seen] = Spool(tmp_path).writers()
+    writer.open()
+    with seen.held() as is_gone:
+        assert not is_gone
+    assert seen.streams() == []
+    writer.close()
+
+
+def test_what_was_set_aside_takes_no_room_of_the_spool(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path)
+    size = writer.write(DIGITS, rows(1))
+    aside = tmp_path / SET_ASIDE / DIGITS.name / "a.parquet"
+    aside.parent.mkdir(parents=True)
+    aside.write_bytes(b"unreadable")
+    assert Spool(tmp_path).size_bytes() == size
+    writer.close()
+
+
 def test_a_ledger_that_is_gone_or_damaged_says_nothing(tmp_path: Path) -> None:
     writer = SpoolWriter(tmp_path)
     writer.write(DIGITS, rows(1))
@@ -187,6 +233,14 @@ def test_all_hash_with_the_same_key(tmp_path: Path) -> None:
     assert hashing_key(tmp_path / "spool") == hashing_key(tmp_path / "spool")
     assert len(hashing_key(tmp_path / "spool")) == 32
     assert (tmp_path / "spool" / "key").stat().st_mode & 0o077 == 0
+
+
+def test_a_key_that_was_half_written_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"half")
+    key = hashing_key(tmp_path)
+    assert len(key) == 32
+    assert hashing_key(tmp_path) == key
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
 def test_only_streams_are_named() -> None:
