@@ -18,9 +18,9 @@ from models.errors import NotFound
 from models.traffic import OK
 from models.traffic_tables import TrafficTables
 
-COLUMNS = ("request_id", "item", "time", "version", "label", "confidence", "weight", TRUE_LABEL)
+COLUMNS = ("request_id", "item", "model", "time", "version", "label", "confidence", "weight", TRUE_LABEL)
 
-_READ = ("request_id", "item", "time", "sequence", "version", "label", "confidence", "margin")
+_READ = ("request_id", "item", "model", "time", "sequence", "version", "label", "confidence", "margin")
 
 Keep = Callable[[pa.Table], pa.Table]
 
@@ -54,7 +54,7 @@ def label_sample(tables: TrafficTables, wanted: Wanted, drawable: Keep = lambda 
     """
     tables.known(wanted.model)
     rows = _answers(tables, wanted)
-    unlabelled = rows.filter(pa.array(~is_labelled(rows, read_feedback(tables, wanted.since))))
+    unlabelled = rows.filter(pa.array(~is_labelled(rows, read_feedback(tables, wanted.model, wanted.since))))
     there = drawable(unlabelled)
     if not there.num_rows:
         what = "whose input was kept " if unlabelled.num_rows else ""

@@ -58,7 +58,7 @@ def feedback(count: int, *, time: datetime = NOON, writer: str = "w", label: str
     """The true classes of as many predictions."""
     same = predictions(count, time=time, writer=writer)
     kept = {name: same[name].to_pylist() for name in FEEDBACK.names if name in same.schema.names}
-    return _table(FEEDBACK, {**kept, "label": label, "source": "http"}, count)
+    return _table(FEEDBACK, {**kept, "label": label, "source": "http", "model": None}, count)
 
 
 def _table(schema: pa.Schema, values: dict[str, Any], count: int) -> pa.Table:

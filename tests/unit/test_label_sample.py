@@ -33,7 +33,7 @@ def tables(tmp_path: Path) -> TrafficTables:
     shadows = predictions(100, writer="s", version=2, variant="shadow", request_id=[f"w-{n}" for n in range(100)])
     made.predictions("digits").append(shadows)
     made.predictions("digits").append(predictions(5, first=900, status="model_failed", label=None))
-    made.feedback().append(feedback(50).drop_columns(["item", "weight"]))
+    made.feedback().append(feedback(50).drop_columns(["item", "weight", "model"]))
     return made
 
 
@@ -50,12 +50,13 @@ def drawn(tables: TrafficTables, *arguments: str) -> list[dict[str, str]]:
 def test_the_file_has_what_is_needed_to_label(tables: TrafficTables) -> None:
     rows = drawn(tables, "-n", "30", "--seed", "1")
     assert len({row["request_id"] for row in rows}) == 30
-    assert list(rows[0]) == ["request_id", "item", "time", "version", "label", "confidence", "weight", "true_label"]
+    columns = ["request_id", "item", "model", "time", "version", "label", "confidence", "weight", "true_label"]
+    assert list(rows[0]) == columns
     for row in rows:
         number = int(row["request_id"].removeprefix("w-"))
         assert 50 <= number < 500
         assert float(row["weight"]) == pytest.approx(450 / 30)
-        assert (row["item"], row["version"], row["true_label"]) == ("0", "1", "")
+        assert (row["item"], row["model"], row["version"], row["true_label"]) == ("0", "digits", "1", "")
         assert row["time"] == (NOON + timedelta(seconds=number)).isoformat()
         assert float(row["confidence"]) == pytest.approx(number / 500)
         assert row["label"] == ("1" if number % 8 == 0 else "7")
