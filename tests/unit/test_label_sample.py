@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
+from jobs.labelled import labelled
 from jobs.quality import quality
 from jobs.sampling import FLOOR, By, chances, draw, sizes
 from models.errors import Conflict, ModelNotFound, NotFound
 from models.traffic_tables import TrafficTables
-from tests.records import NOON, feedback, inputs, predictions
+from tests.records import NOON, feedback, inputs, predictions, told
 
 SINCE = ("--since", NOON.isoformat())
 
@@ -60,6 +61,15 @@ def test_the_file_has_what_is_needed_to_label(tables: TrafficTables) -> None:
         assert row["time"] == (NOON + timedelta(seconds=number)).isoformat()
         assert float(row["confidence"]) == pytest.approx(number / 500)
         assert row["label"] == ("1" if number % 8 == 0 else "7")
+
+
+def test_what_is_drawn_is_what_no_label_counts_for(tmp_path: Path) -> None:
+    tables = TrafficTables(str(tmp_path / "traffic"))
+    of_two = predictions(2, request_id="r", item=[0, 1], status=["ok", "invalid_image"], label=["7", None])
+    tables.predictions("digits").append(of_two)
+    tables.feedback().append(told(request_id="r"))
+    assert labelled(tables, "digits").num_rows == 0, "it does not say which of the two images it means"
+    assert [(row["request_id"], row["item"]) for row in drawn(tables)] == [("r", "0")]
 
 
 def test_the_seed_decides(tables: TrafficTables) -> None:

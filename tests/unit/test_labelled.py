@@ -9,19 +9,9 @@ import pytest
 
 from jobs.labelled import join, labelled
 from models.traffic_tables import TrafficTables
-from tests.records import NOON, feedback, predictions
+from tests.records import NOON, feedback, predictions, told
 
 ROOT = Path(__file__).parents[2]
-
-
-def told(**columns: Any) -> pa.Table:
-    """One label that came by itself, a minute after noon."""
-    values: dict[str, Any] = {"request_id": "w-0", "item": None, "weight": None, **columns}
-    table = feedback(1, time=values.pop("time", NOON + timedelta(minutes=1)), label=values.pop("label", "7"))
-    for name, value in values.items():
-        field = table.schema.field(name)
-        table = table.set_column(table.column_names.index(name), field, pa.array([value], field.type))
-    return table
 
 
 def truths(predicted: pa.Table, *labels: pa.Table) -> list[tuple[Any, ...]]:
