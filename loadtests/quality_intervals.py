@@ -34,9 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for floor in FLOORS:
             chance = chances(floor + 1 - margin, labels)
             held.append(share_held(is_right, chance, options.samples, random))
-            print(
-                f"{labels} labels, floor {floor:4}: {held[-1]:.1%} of {options.samples:,} intervals hold it", flush=True
-            )
+            print(f"{labels} labels, floor {floor:4}: {held[-1]:.1%} of the intervals hold it", flush=True)
     return int(min(held) < LEAST)
 
 

@@ -98,8 +98,8 @@ def test_a_label_that_names_a_model_counts_for_no_other(tmp_path: Path) -> None:
     tables = TrafficTables(str(tmp_path))
     for model in ("digits", "cats"):
         tables.predictions(model).append(predictions(3, model=model))
-    for request, label, model in (("w-0", "7", None), ("w-1", "cat", "cats"), ("w-2", "8", "digits")):
-        tables.feedback().append(told(request_id=request, label=label, model=model))
+    for request, label, named in (("w-0", "7", None), ("w-1", "cat", "cats"), ("w-2", "8", "digits")):
+        tables.feedback().append(told(request_id=request, label=label, model=named))
     assert sorted(labelled(tables, "digits")["true_label"].to_pylist()) == ["7", "8"]
     assert sorted(labelled(tables, "cats")["true_label"].to_pylist()) == ["7", "cat"]
 
