@@ -98,6 +98,7 @@ class Ingress:
         self._resolution.declare(DeclaredRouting.model_validate(user_config))
         if not self._tasks:
             self._tasks = [asyncio.ensure_future(each.run()) for each in (self._reporting, self._resolution)]
+            await self._resolution.start()
 
     def _obey(self, policy: RoutingPolicy) -> None:
         self._router.reconfigure(policy)

@@ -1,23 +1,20 @@
 """A request among the variants: the one that was drawn answers, and the champion stands in where it fails."""
 
-import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from deployments.agreement import check, said
 from deployments.breaker import Breaker
 from deployments.copies import Copies
 from deployments.lane import Lane
 from deployments.messages import Answer, Outcome
-from deployments.question import Asked, Key, Served, Variant
+from deployments.question import Asked, Key, Served, Variant, in_time
 from deployments.scores import Scores
 from deployments.traffic_log import TrafficLog
 from models.errors import (
     UNEXPECTED,
-    DeadlineExceeded,
     InvalidRequest,
     ModelFailed,
     PayloadTooLarge,
@@ -152,22 +149,6 @@ class Contest:
 def patience_s(fallback: Fallback, deadline: float) -> float:
     """How long a challenger is waited for, so that the champion has as long."""
     return max(0.0, min(fallback.after_s, (deadline - time.monotonic()) / 2))
-
-
-async def in_time(asking: Coroutine[Any, Any, list[Outcome]], limit_s: float, count: int) -> list[Outcome]:
-    """Outcomes; whatever goes wrong, a timeout too, is the outcome of every item."""
-    error: TiltyardError
-    try:
-        async with asyncio.timeout(limit_s):
-            return await asking
-    except TimeoutError:
-        error = DeadlineExceeded(f"no answer within {limit_s:.3g} s")
-    except TiltyardError as raised:
-        error = raised
-    except Exception:
-        logger.exception("a variant could not be asked")
-        error = TiltyardError(UNEXPECTED)
-    return [error] * count
 
 
 def checked(outcome: Outcome, manifest: Manifest | None, rows: int, own: Manifest | None = None) -> Outcome:

@@ -15,11 +15,11 @@ from itertools import chain
 from deployments.agreement import Agreement, check, compare, said
 from deployments.lane import Lane
 from deployments.messages import Answer, Outcome
-from deployments.question import Asked, Key, Served, Variant
+from deployments.question import Asked, Key, Served, Variant, in_time
 from deployments.scores import Scores
 from deployments.traffic_log import TrafficLog
 from deployments.traffic_record import Record
-from models.errors import DeadlineExceeded, ModelUnavailable, TiltyardError
+from models.errors import ModelUnavailable, TiltyardError
 from models.signature import rows_of
 
 logger = logging.getLogger("ray.serve")
@@ -91,15 +91,9 @@ class Copies:
             self._on_their_way[watcher.key] -= 1
 
     async def _asked(self, watcher: Variant, asked: Asked, items: Sequence[int]) -> list[Outcome]:
-        lane = self._lane_of(watcher.key)
-        deadline = time.monotonic() + TIMEOUT_S
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                return await asked.question.ask(lane, items, deadline, background=watcher.name == "shadow")
-        except TimeoutError:
-            return [DeadlineExceeded(f"no answer within {TIMEOUT_S:g} s")] * len(items)
-        except TiltyardError as error:
-            return [error] * len(items)
+        lane, deadline = self._lane_of(watcher.key), time.monotonic() + TIMEOUT_S
+        asking = asked.question.ask(lane, items, deadline, background=watcher.name == "shadow")
+        return await in_time(asking, TIMEOUT_S, len(items))
 
     def _note(
         self, shadow: Variant, asked: Asked, items: Sequence[int], outcomes: Sequence[Outcome], milliseconds: float

@@ -1,15 +1,20 @@
 """A request as the variants see it: what it asks, of whom, until when."""
 
+import asyncio
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from deployments.lane import Lane
 from deployments.messages import Outcome
 from models import policy
+from models.errors import UNEXPECTED, DeadlineExceeded, TiltyardError
 from models.manifest import Manifest
 from models.signature import Tensors, rows_of
+
+logger = logging.getLogger("ray.serve")
 
 Key = tuple[str, int]
 """A model and its version."""
@@ -146,3 +151,19 @@ class Asked:
 def champion_of(model: str, policy: policy.ModelPolicy) -> Variant:
     """Who answers by default."""
     return Variant(model, policy.champion, "champion")
+
+
+async def in_time(asking: Coroutine[Any, Any, list[Outcome]], limit_s: float, count: int) -> list[Outcome]:
+    """Outcomes; whatever goes wrong, a timeout too, is the outcome of every item."""
+    error: TiltyardError
+    try:
+        async with asyncio.timeout(limit_s):
+            return await asking
+    except TimeoutError:
+        error = DeadlineExceeded(f"no answer within {limit_s:.3g} s")
+    except TiltyardError as raised:
+        error = raised
+    except Exception:
+        logger.exception("a variant could not be asked")
+        error = TiltyardError(UNEXPECTED)
+    return [error] * count

@@ -158,7 +158,7 @@ class Router:
     ) -> Variant:
         """Pick who answers: the version or label asked for, else by share; who sends the same key gets the same one.
 
-        Raises ModelNotFound, VersionNotFound.
+        Raises ModelNotFound, VersionNotFound, ModelUnavailable.
         """
         name, policy = self._find(model)
         if label is not None:
@@ -176,7 +176,7 @@ class Router:
         return drawn
 
     def sticky(self, model: str | None) -> Sticky | None:
-        """What the requests of a model stick by. Raises ModelNotFound."""
+        """What the requests of a model stick by. Raises ModelNotFound, ModelUnavailable."""
         return self._find(model)[1].sticky
 
     def _can_take(self, challenger: Variant, policy: ModelPolicy) -> bool:
@@ -286,7 +286,7 @@ class Router:
         return served
 
     async def status(self, model: str | None = None) -> list[Status]:
-        """State of every live version, of one model or of all. Raises ModelNotFound."""
+        """State of every live version, of one model or of all. Raises ModelNotFound, ModelUnavailable."""
         names = [self._find(model)[0]] if model is not None else list(self._policy.models)
         entries = [(name, self._policy.models[name]) for name in names]
         return await asyncio.gather(
@@ -295,6 +295,8 @@ class Router:
 
     def _find(self, model: str | None) -> tuple[str, ModelPolicy]:
         name = model if model is not None else self._policy.default
+        if name in self._policy.awaited:
+            raise ModelUnavailable(f"no version of model {name!r} runs yet; try again shortly")
         if name is None or name not in self._policy.models:
             live = ", ".join(sorted(self._policy.models)) or "none yet"
             raise ModelNotFound(f"no model {name!r}; there are: {live}" if name else "no model is served yet")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from deployments.feedback import Truth
 from deployments.settings import TrafficLogSettings
 from deployments.traffic_mover import Mover
 from deployments.traffic_record import RECORD_BYTES, Record
@@ -35,10 +36,10 @@ CLOSE_S = 2.0
 
 @dataclass(slots=True, eq=False)
 class Feedback:
-    """What the classes of requests, by id, really were, and when (time.time()) that was told."""
+    """What the classes of requests really were, and when (time.time()) that was told."""
 
     time: float
-    labels: Sequence[tuple[str, str]]
+    labels: Sequence[Truth]
     awaited_until: float = 0.0
 
     @property
@@ -185,11 +186,12 @@ class Flush:
             "sequence": pa.array(np.arange(self._sequence, self._sequence + feedback.rows)),
             "time": pa.array(times).cast(pa.timestamp("us", tz="UTC")),
             "day": pa.array((times // 86_400_000_000).astype(np.int32)).cast(pa.date32()),
-            "request_id": pa.array([request_id for request_id, _ in feedback.labels], pa.string()),
-            "label": pa.array([label for _, label in feedback.labels], pa.string()),
+            "request_id": pa.array([each.request_id for each in feedback.labels], pa.string()),
+            "label": pa.array([each.label for each in feedback.labels], pa.string()),
             "source": pa.repeat(pa.scalar("http"), feedback.rows),
             "item": pa.nulls(feedback.rows, pa.int32()),
             "weight": pa.nulls(feedback.rows, pa.float64()),
+            "model": pa.array([each.model for each in feedback.labels], pa.string()),
         }
         self._sequence += feedback.rows
         rows = pa.table([columns[field.name] for field in FEEDBACK], schema=FEEDBACK)

@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from deployments.agreement import Agreement
+from deployments.feedback import Truth
 from deployments.messages import Answer
 from deployments.question import Asked, Entry, Served, Variant
 from deployments.settings import TrafficLogSettings
@@ -148,8 +149,8 @@ class TrafficLog:
                 each.compared_with = champion.version
             each.awaited_until = 0.0
 
-    def note_feedback(self, labels: Sequence[tuple[str, str]]) -> None:
-        """Record what the classes of requests, by id, really were."""
+    def note_feedback(self, labels: Sequence[Truth]) -> None:
+        """Record what the classes of requests really were."""
         try:
             feedback = Feedback(time.time(), labels)
             if self._accept(self._slot("feedback", None), feedback.rows, feedback.size_bytes):

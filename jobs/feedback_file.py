@@ -3,6 +3,7 @@
     request_id   of the answer, as it was returned
     label        what the class really is, spelled as the model spells it
     item         optional: which image or row of its request, from 0
+    model        optional: whose answer; by default of whichever model answered a request of that id
     time         optional: when that was known, ISO 8601, UTC unless it says otherwise; by default now
     weight       optional: how many predictions it stands for, as `label-sample` wrote it
 
@@ -17,9 +18,10 @@ from datetime import UTC, datetime, timedelta
 
 from jobs.cells import Cells, is_parquet, read_cells
 from models.errors import InvalidRequest
+from models.store import NAME
 
 TRUE_LABEL = "true_label"
-COLUMNS = ("request_id", "label", TRUE_LABEL, "item", "time", "weight")
+COLUMNS = ("request_id", "label", TRUE_LABEL, "item", "model", "time", "weight")
 
 MAX_LENGTH = 200
 """Of a request id and of a label, as in POST /feedback."""
@@ -40,6 +42,7 @@ class Label:
     item: int | None
     time: datetime | None
     weight: float | None
+    model: str | None
 
 
 def read_labels(content: bytes, name: str, now: datetime) -> tuple[list[Label], int]:
@@ -88,6 +91,7 @@ def _parser(is_sample: bool, now: datetime) -> Callable[[Cells], Label]:
             _item(row.get("item", "").strip()),
             None if is_sample else _time(row.get("time", "").strip(), latest),
             _weight(row.get("weight", "").strip()),
+            _model(row.get("model", "").strip()),
         )
 
     return parse
@@ -120,6 +124,12 @@ def _time(value: str, latest: datetime) -> datetime | None:
     if time > latest:
         raise _Wrong("time", f"{value!r} is in the future")
     return time
+
+
+def _model(value: str) -> str | None:
+    if value and not NAME.fullmatch(value):
+        raise _Wrong("model", f"{value!r} is no name of a model")
+    return value or None
 
 
 def _weight(value: str) -> float | None:

@@ -55,7 +55,7 @@ def import_labels(tables: TrafficTables, path: Path, now: datetime, again: bool,
         feedback.append(_table(labels, writer, now), transaction=(writer, 1))
     show("looking for their requests")
     ids = pc.unique(pa.array([each.request_id for each in labels], pa.string()))
-    unknown = len(ids) - _known(tables, ids)
+    unknown = len(ids) - _known(tables, labels, ids)
     return Imported(path.name, len(labels), len(ids), unknown, unlabelled, repeated)
 
 
@@ -71,16 +71,20 @@ def _table(labels: Sequence[Label], writer: str, now: datetime) -> pa.Table:
         "source": [SOURCE] * len(labels),
         "item": [each.item for each in labels],
         "weight": [each.weight for each in labels],
+        "model": [each.model for each in labels],
     }
     return pa.table([pa.array(columns[field.name], field.type) for field in FEEDBACK], schema=FEEDBACK)
 
 
-def _known(tables: TrafficTables, ids: pa.Array) -> int:
-    """How many of the request ids were predicted by any model."""
+def _known(tables: TrafficTables, labels: Sequence[Label], ids: pa.Array) -> int:
+    """How many of the request ids were predicted by a model that they are labelled for."""
     found = pa.array([False] * len(ids), pa.bool_())
     for model in tables.models():
+        named = pa.array([each.request_id for each in labels if each.model in (None, model)], pa.string())
+        here = pc.is_in(ids, value_set=named)
         for rows in gathered(tables.predictions(model).scan(["request_id"]), len(ids)):
-            found = pc.or_(found, pc.is_in(ids, value_set=rows["request_id"].combine_chunks()))
+            predicted = pc.is_in(ids, value_set=rows["request_id"].combine_chunks())
+            found = pc.or_(found, pc.and_(here, predicted))
             if pc.all(found).as_py():
                 return len(ids)
     return int(pc.sum(found).as_py() or 0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from jobs.feedback_file import FORMULA, TRUE_LABEL
@@ -18,9 +19,9 @@ from models.errors import NotFound
 from models.traffic import OK
 from models.traffic_tables import TrafficTables
 
-COLUMNS = ("request_id", "item", "time", "version", "label", "confidence", "weight", TRUE_LABEL)
+COLUMNS = ("request_id", "item", "model", "time", "version", "label", "confidence", "weight", TRUE_LABEL)
 
-_READ = ("request_id", "item", "time", "sequence", "version", "label", "confidence", "margin")
+_READ = ("request_id", "item", "model", "time", "sequence", "version", "status", "label", "confidence", "margin")
 
 Keep = Callable[[pa.Table], pa.Table]
 
@@ -53,8 +54,7 @@ def label_sample(tables: TrafficTables, wanted: Wanted, drawable: Keep = lambda 
     drawn stands for the others too. Raises ModelNotFound, NotFound, TrafficUnavailable.
     """
     tables.known(wanted.model)
-    rows = _answers(tables, wanted)
-    unlabelled = rows.filter(pa.array(~is_labelled(rows, read_feedback(tables, wanted.since))))
+    unlabelled = _unlabelled(tables, wanted)
     there = drawable(unlabelled)
     if not there.num_rows:
         what = "whose input was kept " if unlabelled.num_rows else ""
@@ -69,12 +69,17 @@ def label_sample(tables: TrafficTables, wanted: Wanted, drawable: Keep = lambda 
     return Sample(chosen.select(COLUMNS), unlabelled.num_rows)
 
 
-def _answers(tables: TrafficTables, wanted: Wanted) -> pa.Table:
-    """What was answered, once for each image or row. A shadow's answers are copies, unless its version is asked for."""
-    where = (ds.field("status") == OK) & ds.field("label").is_valid()
-    where &= ds.field("variant") != "shadow" if wanted.version is None else ds.field("version") == wanted.version
+def _unlabelled(tables: TrafficTables, wanted: Wanted) -> pa.Table:
+    """What was answered and has no label, once for each image or row.
+
+    A shadow's answers are copies, unless its version is asked for. What failed tells how many a request had: a label
+    that does not say which one it means counts for none of many.
+    """
+    where = ds.field("variant") != "shadow" if wanted.version is None else ds.field("version") == wanted.version
     rows = tables.predictions(wanted.model).read(_READ, wanted.since, wanted.until, where)
-    return newest(rows, ("request_id", "item"))
+    told = pa.array(is_labelled(rows, read_feedback(tables, wanted.model, wanted.since)))
+    answered = pc.and_(pc.equal(rows["status"], OK), pc.is_valid(rows["label"]))
+    return newest(rows.filter(pc.and_not(answered, told)), ("request_id", "item"))
 
 
 def to_csv(rows: pa.Table, inputs: Sequence[str] | None = None) -> str:

@@ -27,7 +27,7 @@ CLOCKS_DIFFER = timedelta(days=1)
 """A label cannot be older than the prediction, but for clocks that differ."""
 
 _NEEDED = ("request_id", "item", "time", "sequence", "version", "variant", "status", "label", "weight")
-_FEEDBACK = ("request_id", "item", "time", "writer", "sequence", "label", "weight")
+_FEEDBACK = ("request_id", "item", "time", "writer", "sequence", "label", "weight", "model")
 
 _NUMBER = "request_number"
 
@@ -42,7 +42,7 @@ def labelled(
     columns: Sequence[str] = COLUMNS,
 ) -> pa.Table:
     """The labelled predictions of [since, until), see `join`; only they are held in memory."""
-    feedback = read_feedback(tables, since)
+    feedback = read_feedback(tables, model, since)
     ids = pc.unique(feedback["request_id"])
     wanted = [*dict.fromkeys([*_NEEDED, *columns])]
     predictions = tables.predictions(model)
@@ -50,13 +50,13 @@ def labelled(
     return _joined(pa.concat_tables(kept or [_numbered(PREDICTIONS.empty_table(), ids)]), _numbered(feedback, ids))
 
 
-def read_feedback(tables: TrafficTables, since: datetime | None = None) -> pa.Table:
-    """All labels that may belong to predictions from `since` on."""
+def read_feedback(tables: TrafficTables, model: str, since: datetime | None = None) -> pa.Table:
+    """All labels that may belong to a model's predictions from `since` on: its own, and those that name no model."""
     table = tables.feedback().read(_FEEDBACK, None if since is None else since - CLOCKS_DIFFER)
-    for name in ("item", "weight"):  # a table that was begun without them
+    for name in ("item", "weight", "model"):  # a table that was begun without them
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), FEEDBACK.field(name).type))
-    return table
+    return table.filter(pc.fill_null(pc.equal(table["model"], model), True))
 
 
 def join(predictions: pa.Table, feedback: pa.Table) -> pa.Table:

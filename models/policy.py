@@ -202,12 +202,16 @@ class ModelPolicy(DeclaredPolicy):
 
 
 class RoutingPolicy(BaseModel):
-    """Who answers for each model. `default_model` answers requests that name none; the first model if not set."""
+    """Who answers for each model. `default_model` answers requests that name none; the first model if not set.
+
+    `awaited` are models that are declared, but of which no version runs that could answer.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     default_model: str | None = None
     models: dict[str, ModelPolicy] = {}
+    awaited: tuple[str, ...] = ()
 
     @property
     def default(self) -> str | None:
@@ -235,10 +239,14 @@ class DeclaredRouting(BaseModel):
         return tuple(name for name, entry in self.models.items() if entry.champion is None)
 
     def resolved(self, running: Mapping[str, Collection[int]]) -> RoutingPolicy:
-        """Who answers while these versions of models run; models of which none can are left out."""
+        """Who answers while these versions of models run; models of which none can are awaited."""
         found = {name: entry.resolved(running.get(name, ())) for name, entry in self.models.items()}
         default = self.default_model or next(iter(self.models), None)
-        return RoutingPolicy(default_model=default, models={k: v for k, v in found.items() if v is not None})
+        return RoutingPolicy(
+            default_model=default,
+            models={name: policy for name, policy in found.items() if policy is not None},
+            awaited=tuple(name for name, policy in found.items() if policy is None),
+        )
 
 
 def application_name(model: str, version: int) -> str:

@@ -114,6 +114,7 @@ FEEDBACK = pa.schema(
         pa.field("item", pa.int32()),  # image or row of its request; null: the only one
         # Of what `label-sample` drew: how many logged predictions it stands for. Null where a label came by itself.
         pa.field("weight", pa.float64()),
+        pa.field("model", pa.string()),  # whose answer; null: whichever model answered a request of that id
     ]
 )
 

@@ -58,7 +58,17 @@ def feedback(count: int, *, time: datetime = NOON, writer: str = "w", label: str
     """The true classes of as many predictions."""
     same = predictions(count, time=time, writer=writer)
     kept = {name: same[name].to_pylist() for name in FEEDBACK.names if name in same.schema.names}
-    return _table(FEEDBACK, {**kept, "label": label, "source": "http"}, count)
+    return _table(FEEDBACK, {**kept, "label": label, "source": "http", "model": None}, count)
+
+
+def told(**columns: Any) -> pa.Table:
+    """One label that came by itself, a minute after noon."""
+    values: dict[str, Any] = {"request_id": "w-0", "item": None, "weight": None, **columns}
+    table = feedback(1, time=values.pop("time", NOON + timedelta(minutes=1)), label=values.pop("label", "7"))
+    for name, value in values.items():
+        field = table.schema.field(name)
+        table = table.set_column(table.column_names.index(name), field, pa.array([value], field.type))
+    return table
 
 
 def _table(schema: pa.Schema, values: dict[str, Any], count: int) -> pa.Table:

@@ -9,7 +9,7 @@ from deployments.router import Router
 
 
 def choose(router: Router, request: Request, version: int | None = None, label: str | None = None) -> Variant:
-    """Pick who answers a request. Raises ModelNotFound, VersionNotFound."""
+    """Pick who answers a request. Raises ModelNotFound, VersionNotFound, ModelUnavailable."""
     model = request.path_params.get("name")
     key = None if version or label else sticky_key(router, request, model)
     return router.choose(model, version, label, key)

@@ -84,10 +84,11 @@ async def feedback(request: Request) -> Response:
     body = await read_body(request, parse_json)
     labels = validated(Labels, body).feedback if "feedback" in body else [validated(Label, body)]
     router: Router = request.app.state.router
+    truths = [Truth(each.request_id, each.label, each.model) for each in labels]
     if router.log is not None:
-        router.log.note_feedback([(each.request_id, each.label) for each in labels])
+        router.log.note_feedback(truths)
     async with _within_reason():
-        noted = await _referee(request).feedback([Truth(each.request_id, each.label, each.model) for each in labels])
+        noted = await _referee(request).feedback(truths)
     return json_response({**Counted().model_dump(), **Counter(noted)})
 
 

@@ -123,9 +123,9 @@ def test_a_model_that_fails_is_remembered_with_what_it_was_asked(service: Servic
 
 
 def test_feedback_is_remembered(service: Service) -> None:
-    assert service.client.post("/feedback", json={"request_id": "mine", "label": "dark"}).status_code == 200
+    service.client.post("/feedback", json={"request_id": "mine", "label": "dark", "model": "light"})
     [row] = service.rows("feedback")
-    assert (row["request_id"], row["label"], row["source"]) == ("mine", "dark", "http")
+    assert (row["request_id"], row["label"], row["source"], row["model"]) == ("mine", "dark", "http", "light")
 
 
 def test_a_shadow_is_remembered_beside_the_champion(service: Service) -> None:

@@ -255,6 +255,16 @@ def test_a_shadow_that_hangs_holds_nobody_up_and_what_it_misses_is_counted() -> 
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("behaviour", [refuse, break_down])
+def test_a_shadow_that_fails_is_counted_however_it_fails(behaviour: Behaviour) -> None:
+    async def run() -> None:
+        router = router_of(Versions(v1=echo, v3=behaviour), shadows={3: 1.0})
+        await ask(router)
+        await until(lambda: seen(router, 3).failed == 1)
+
+    asyncio.run(run())
+
+
 def test_a_full_challenger_passes_its_requests_to_the_champion() -> None:
     async def run() -> None:
         versions = Versions(v1=echo, v2=hang)

@@ -89,6 +89,7 @@ def test_a_sample_is_taken_back_once_it_is_filled_in() -> None:
         ('request_id,label\na,"7', "f, line 2: not CSV"),
         (f"request_id,label\na,{'7' * 201}\n", "line 2, column 'label': 201 characters, at most 200"),
         ("request_id,label,item\na,7,-1\n", "line 2, column 'item': '-1' is no whole number"),
+        ("request_id,label,model\na,7,a b\n", "line 2, column 'model': 'a b' is no name of a model"),
         ("request_id,label,time\na,7,yesterday\n", "line 2, column 'time': 'yesterday' is no time"),
         ("request_id,label,time\na,7,2027-01-01\n", "line 2, column 'time': '2027-01-01' is in the future"),
         ("request_id,label,weight\na,7,0\n", "line 2, column 'weight': '0' is no positive number"),
@@ -142,6 +143,12 @@ def test_a_file_is_imported_once(tables: TrafficTables, tmp_path: Path) -> None:
 
     assert imported(tables, path) == {**expected, "repeated": True}
     assert tables.feedback().read(["source"]).num_rows == 5
+
+
+def test_a_label_may_name_its_model(tables: TrafficTables, tmp_path: Path) -> None:
+    path = written(tmp_path, "labels.csv", "request_id,label,model\nw-0,7,digits\nw-1,8,cats\nw-2,9,\n")
+    assert imported(tables, path)["unknown"] == 1, "cats did not answer w-1"
+    assert truths(tables) == {"w-0": "7", "w-2": "9"}
 
 
 def test_a_correction_wins_and_the_old_file_does_not_come_back_by_itself(tables: TrafficTables, tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
+from jobs.labelled import labelled
 from jobs.quality import quality
 from jobs.sampling import FLOOR, By, chances, draw, sizes
 from models.errors import Conflict, ModelNotFound, NotFound
 from models.traffic_tables import TrafficTables
-from tests.records import NOON, feedback, inputs, predictions
+from tests.records import NOON, feedback, inputs, predictions, told
 
 SINCE = ("--since", NOON.isoformat())
 
@@ -33,7 +34,7 @@ def tables(tmp_path: Path) -> TrafficTables:
     shadows = predictions(100, writer="s", version=2, variant="shadow", request_id=[f"w-{n}" for n in range(100)])
     made.predictions("digits").append(shadows)
     made.predictions("digits").append(predictions(5, first=900, status="model_failed", label=None))
-    made.feedback().append(feedback(50).drop_columns(["item", "weight"]))
+    made.feedback().append(feedback(50).drop_columns(["item", "weight", "model"]))
     return made
 
 
@@ -50,15 +51,25 @@ def drawn(tables: TrafficTables, *arguments: str) -> list[dict[str, str]]:
 def test_the_file_has_what_is_needed_to_label(tables: TrafficTables) -> None:
     rows = drawn(tables, "-n", "30", "--seed", "1")
     assert len({row["request_id"] for row in rows}) == 30
-    assert list(rows[0]) == ["request_id", "item", "time", "version", "label", "confidence", "weight", "true_label"]
+    columns = ["request_id", "item", "model", "time", "version", "label", "confidence", "weight", "true_label"]
+    assert list(rows[0]) == columns
     for row in rows:
         number = int(row["request_id"].removeprefix("w-"))
         assert 50 <= number < 500
         assert float(row["weight"]) == pytest.approx(450 / 30)
-        assert (row["item"], row["version"], row["true_label"]) == ("0", "1", "")
+        assert (row["item"], row["model"], row["version"], row["true_label"]) == ("0", "digits", "1", "")
         assert row["time"] == (NOON + timedelta(seconds=number)).isoformat()
         assert float(row["confidence"]) == pytest.approx(number / 500)
         assert row["label"] == ("1" if number % 8 == 0 else "7")
+
+
+def test_what_is_drawn_is_what_no_label_counts_for(tmp_path: Path) -> None:
+    tables = TrafficTables(str(tmp_path / "traffic"))
+    of_two = predictions(2, request_id="r", item=[0, 1], status=["ok", "invalid_image"], label=["7", None])
+    tables.predictions("digits").append(of_two)
+    tables.feedback().append(told(request_id="r"))
+    assert labelled(tables, "digits").num_rows == 0, "it does not say which of the two images it means"
+    assert [(row["request_id"], row["item"]) for row in drawn(tables)] == [("r", "0")]
 
 
 def test_the_seed_decides(tables: TrafficTables) -> None:

@@ -9,19 +9,9 @@ import pytest
 
 from jobs.labelled import join, labelled
 from models.traffic_tables import TrafficTables
-from tests.records import NOON, feedback, predictions
+from tests.records import NOON, feedback, predictions, told
 
 ROOT = Path(__file__).parents[2]
-
-
-def told(**columns: Any) -> pa.Table:
-    """One label that came by itself, a minute after noon."""
-    values: dict[str, Any] = {"request_id": "w-0", "item": None, "weight": None, **columns}
-    table = feedback(1, time=values.pop("time", NOON + timedelta(minutes=1)), label=values.pop("label", "7"))
-    for name, value in values.items():
-        field = table.schema.field(name)
-        table = table.set_column(table.column_names.index(name), field, pa.array([value], field.type))
-    return table
 
 
 def truths(predicted: pa.Table, *labels: pa.Table) -> list[tuple[Any, ...]]:
@@ -104,11 +94,24 @@ def test_the_tables_are_joined_by_the_time_of_the_prediction(tmp_path: Path) -> 
     assert labelled(tables, "digits", until=NOON + timedelta(days=1))["true_label"].to_pylist() == ["7"]
 
 
-def test_a_table_without_items_and_weights_is_read(tmp_path: Path) -> None:
+def test_a_label_that_names_a_model_counts_for_no_other(tmp_path: Path) -> None:
+    tables = TrafficTables(str(tmp_path))
+    for model in ("digits", "cats"):
+        tables.predictions(model).append(predictions(3, model=model))
+    for request, label, named in (("w-0", "7", None), ("w-1", "cat", "cats"), ("w-2", "8", "digits")):
+        tables.feedback().append(told(request_id=request, label=label, model=named))
+    assert sorted(labelled(tables, "digits")["true_label"].to_pylist()) == ["7", "8"]
+    assert sorted(labelled(tables, "cats")["true_label"].to_pylist()) == ["7", "cat"]
+
+
+def test_a_table_without_items_weights_and_models_is_read_and_gets_them(tmp_path: Path) -> None:
     tables = TrafficTables(str(tmp_path))
     tables.predictions("digits").append(predictions(1))
-    tables.feedback().append(feedback(1).drop_columns(["item", "weight"]))
+    tables.feedback().append(feedback(1).drop_columns(["item", "weight", "model"]))
     assert labelled(tables, "digits")["true_label"].to_pylist() == ["7"]
+    tables.feedback().append(told(label="8", model="digits"))
+    tables.feedback().append(told(label="9", model="cats", time=LATER))
+    assert labelled(tables, "digits")["true_label"].to_pylist() == ["8"]
 
 
 def test_more_columns_can_be_asked_for(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from deployments.router import Router, Status
 from deployments.settings import GatewaySettings
 from models.errors import DeadlineExceeded, InvalidRequest, ModelNotFound, ModelUnavailable, Overloaded, VersionNotFound
 from models.manifest import Artifact, Manifest
-from models.policy import RoutingPolicy
+from models.policy import DeclaredRouting, RoutingPolicy
 from models.signature import Signature, TensorSpec
 from tests.fakes import NoImages, soon
 from tests.tiny import floats
@@ -92,6 +92,9 @@ def test_who_is_not_there_is_said_with_who_is() -> None:
         router().choose("digits", 3)
     with pytest.raises(ModelNotFound, match="no model is served yet"):
         router(policy=RoutingPolicy()).choose()
+    nobody_yet = DeclaredRouting.model_validate({"models": {"digits": None}}).resolved({})
+    with pytest.raises(ModelUnavailable, match="no version of model 'digits' runs yet"):
+        router(policy=nobody_yet).choose()
 
 
 def test_a_new_policy_counts_from_the_next_request_on() -> None:

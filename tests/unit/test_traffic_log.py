@@ -20,6 +20,7 @@ import pytest
 
 from deployments import traffic_log
 from deployments.agreement import compare
+from deployments.feedback import Truth
 from deployments.messages import Answer, Timing
 from deployments.question import Asked, Entry, Images, Rows, Served, Variant
 from deployments.settings import TrafficLogSettings
@@ -289,12 +290,12 @@ def test_a_key_that_cannot_be_hashed_is_nobody_elses_problem(
 
 def test_feedback_is_kept(made: Callable[..., TrafficLog]) -> None:
     log = made()
-    log.note_feedback([("a", "even"), ("b", "odd")])
+    log.note_feedback([Truth("a", "even"), Truth("b", "odd", "digits")])
     log.close()
     rows = stored(log, Stream("feedback")).to_pylist()
-    assert [(row["request_id"], row["label"], row["source"]) for row in rows] == [
-        ("a", "even", "http"),
-        ("b", "odd", "http"),
+    assert [(row["request_id"], row["label"], row["source"], row["model"]) for row in rows] == [
+        ("a", "even", "http", None),
+        ("b", "odd", "http", "digits"),
     ]
 
 
@@ -303,7 +304,7 @@ def test_what_becomes_of_records_is_counted_by_model(made: Callable[..., Traffic
     log = made(count=lambda model, state, records: counted.update({(model, state): records}), max_buffered_records=5)
     for _ in range(8):
         image(log)
-    log.note_feedback([("a", "even")])
+    log.note_feedback([Truth("a", "even")])
     log.close()
     lost = counted["digits", "lost_buffer_full"]
     assert lost > 0

@@ -1,13 +1,16 @@
 """Where the file names no champion: which versions are live, who answers, and what the commands make of it."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from deployments import app, resolution
 from deployments.resolution import Resolution
+from deployments.settings import GatewaySettings
 from jobs.author import Author
 from jobs.change import carry_out
 from jobs.deploy import plan_deploy, plan_undeploy
@@ -15,7 +18,7 @@ from jobs.newcomers import add_missing
 from jobs.rollout import plan_challenge, plan_promote, plan_retire, plan_rollback
 from jobs.serve_config import ServeConfig, check
 from jobs.version_policy import check_published, plan_live
-from models.errors import Conflict, InvalidConfig, TiltyardError, VersionNotFound
+from models.errors import Conflict, InvalidConfig, ModelUnavailable, TiltyardError, VersionNotFound
 from models.policy import DeclaredPolicy, DeclaredRouting, RoutingPolicy, versions_of
 from models.rollout import History
 from models.store import Store
@@ -231,7 +234,7 @@ class Applications:
 
 def test_a_version_joins_when_it_is_loaded_and_leaves_when_it_is_deleted() -> None:
     made = Applications(version_policy="all")
-    assert made.now(v1="DEPLOYING") == ()
+    assert made.now(v1="NOT_STARTED") == ()
     assert made.told[-1].default == "digits", "no other model answers in its place"
     assert made.now(v1="RUNNING") == (1,)
     assert made.now(v2="DEPLOYING") == (1,)
@@ -244,6 +247,62 @@ def test_a_version_joins_when_it_is_loaded_and_leaves_when_it_is_deleted() -> No
     made.statuses = {}
     assert made.now() == (2,), "no controller tells of anything"
     assert len(made.told) == told, "a Router is not told what it knows"
+
+
+def test_a_router_that_has_just_started_crowns_whom_the_others_obey() -> None:
+    assert Applications(version_policy="all").now(v1="RUNNING", v2="UNHEALTHY") == (2, 1)
+    assert Applications().now(v1="DEPLOYING") == (1,), "set up anew, or the controller has just recovered"
+    assert Applications(version_policy="all").now(v1="RUNNING", v2="DEPLOYING") == (1,)
+    assert Applications().now(v1="DEPLOY_FAILED") == ()
+
+
+def test_one_that_deploys_stands_in_only_until_one_is_loaded() -> None:
+    made = Applications(version_policy="all")
+    assert made.now(v1="DEPLOYING", v2="DEPLOYING") == (2, 1)
+    assert made.now(v1="RUNNING") == (1,)
+    assert made.now(v2="DEPLOY_FAILED") == (1,)
+    assert made.now(v1="DEPLOYING", v2="DELETING") == (1,)
+
+
+def test_a_version_that_deploys_later_on_does_not_stand_in() -> None:
+    made = Applications()
+    assert made.now() == ()
+    assert made.now(v1="DEPLOYING") == ()
+
+
+class NoHandle:
+    """Of a deployment that nobody asks."""
+
+    def options(self, **_: Any) -> "NoHandle":
+        return self
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_a_router_answers_for_open_models_once_it_is_configured(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def applications() -> dict[str, str]:
+        time.sleep(seconds)
+        return {"digits-v1": "RUNNING"}
+
+    async def configured() -> float:
+        ingress: Any = app.Ingress.__bases__[0]  # without what Ray Serve puts around it, which needs a replica
+        made = ingress(GatewaySettings(), NoHandle(), NoHandle())
+        began = time.monotonic()
+        await made.reconfigure({"models": {"digits": None}})
+        took = time.monotonic() - began
+        for task in made._tasks:
+            task.cancel()
+        if seconds:
+            with pytest.raises(ModelUnavailable, match="no version of model 'digits' runs yet"):
+                made._router.choose("digits")
+        else:
+            assert made._router.choose("digits").version == 1
+        return took
+
+    monkeypatch.setattr(app, "application_statuses", applications)
+    monkeypatch.setattr(resolution, "FIRST_LOOK_S", 0.3)
+    assert asyncio.run(configured()) < 0.9
 
 
 def test_without_a_policy_the_newest_answers() -> None:
