@@ -80,7 +80,7 @@ def judge_change(between: Comparison, measure: Measure = our_own) -> Change:
         ),
         samples=tuple(_samples(column) for _, column in ranked),
         judged={each.column: (each.method, each.warning) for each in findings if each.warning is not None},
-        independent=min(worth.values(), default=float(between.current.rows)),
+        independent=between.current.rows * min((worth[each.name] / len(each.current) for each in columns), default=1.0),
     )
 
 

@@ -9,12 +9,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.traffic import OK, is_feature
+from models.traffic import IMAGE, INPUT, OK, is_feature
 
 Numbers = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.object_]
 
 OUTPUTS: Final = ("label", "confidence", "margin", "entropy")
+
+LEAST_VALUES = 30
+"""Known values of a column that each side must have; a few tensors among images tell nothing of all traffic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,24 @@ class Frame:
         """Names of what is known of the inputs."""
         return [name for name in self.table.column_names if is_feature(name)]
 
+    def of_kind(self, name: str) -> npt.NDArray[np.bool_]:
+        """Rows that ought to have a column: those sent as images for `image_*`, as tensors for `input_*`.
+
+        One of which nothing at all is known ought to.
+        """
+        own = next((kind for kind in (IMAGE, INPUT) if name.startswith(kind)), None)
+        if own is None:
+            return np.ones(self.rows, dtype=bool)
+        other = INPUT if own == IMAGE else IMAGE
+        return self._has_any(own) | ~self._has_any(other)
+
+    def _has_any(self, kind: str) -> npt.NDArray[np.bool_]:
+        known = np.zeros(self.rows, dtype=bool)
+        for name in self.features():
+            if name.startswith(kind):
+                known |= np.asarray(self.table[name].is_valid().to_numpy(), dtype=bool)
+        return known
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -110,7 +131,7 @@ def _column(name: str, reference: Frame, current: Frame) -> Iterator[Column]:
     else:
         before, now = reference.numbers(name), current.numbers(name)
         known_before, known = np.isfinite(before), np.isfinite(now)
-    if known_before.any() and known.any():
+    if min(known_before.sum(), known.sum()) >= LEAST_VALUES:
         is_numeric = not reference.is_text(name)
         yield Column(name, is_numeric, before[known_before], now[known], np.flatnonzero(known))
 

@@ -19,6 +19,10 @@ from jobs.drift.thresholds import FEW_UNRELATED
 FOLDS = 5
 FLOORS = (0.65, 0.8)
 ALPHAS = (0.01, 0.001)
+LEAST_SHARE = 0.9
+"""Of the rows on both sides that are of a feature's kind; else what is filled in for the others would tell them apart.
+"""
+
 MAX_SQUARED = 64
 """Columns, at most, that also enter as squares."""
 
@@ -111,7 +115,9 @@ def matrices(reference: Frame, current: Frame) -> tuple[Numbers, Numbers, str] |
 
 def _parts(reference: Frame, current: Frame) -> Iterator[tuple[Numbers, Numbers]]:
     for name in (*current.features(), "confidence", "margin", "entropy"):
-        if reference.has(name) and current.has(name) and not (reference.is_text(name) or current.is_text(name)):
+        if not (reference.has(name) and current.has(name)) or reference.is_text(name) or current.is_text(name):
+            continue
+        if min(side.of_kind(name).mean() for side in (reference, current)) >= LEAST_SHARE:
             yield _known(reference.numbers(name), current.numbers(name))
     pair = _both(reference, current, "probabilities")
     if pair is not None:

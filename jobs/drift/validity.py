@@ -109,12 +109,13 @@ def _missing(reference: Frame, window: Frame, blocks: Integers) -> Iterator[Find
     for name in (*window.features(), *OUTPUTS):
         if name not in window.table.column_names or not reference.has(name) or not asked.rows:
             continue
-        absent, absent_before = _absent(asked, name), _absent(reference, name)
-        was = Share(float(absent_before.mean()), reference.rows)
-        limits = LIMITS["missing"]
-        yield _judged(
-            name, f"of {noun(name)} is missing, NaN or infinite", absent, blocks[answered], was, limits, asked
-        )
+        here, before = asked.of_kind(name), reference.of_kind(name)
+        if not here.any():
+            continue
+        absent, absent_before = _absent(asked, name)[here], _absent(reference, name)[before]
+        was = Share(float(absent_before.mean()), len(absent_before))
+        words, limits = f"of {noun(name)} is missing, NaN or infinite", LIMITS["missing"]
+        yield _judged(name, words, absent, blocks[answered][here], was, limits, asked.take(here))
 
 
 def _absent(frame: Frame, name: str) -> npt.NDArray[np.bool_]:
