@@ -8,11 +8,9 @@ from jobs.drift.evidence import CalibrationBin
 from jobs.drift.frame import Frame
 from jobs.drift.harm import calibration_bins, judge_harm
 from jobs.drift.labelled import labelled
-from jobs.drift.validity import Counts, judge_validity
+from jobs.drift.validity import LEAST_ROWS, Counts, judge_validity, not_enough
+from jobs.drift.words import capital
 from models.drift_report import Severity, Tier, TierName, worst
-
-LEAST_ROWS = 500
-"""Predictions that a window must have, and answers, for anything to be said of drift."""
 
 LEAST_REFERENCE = 100
 """Rows that a reference must have."""
@@ -39,8 +37,9 @@ class Examination:
 
     @property
     def severity(self) -> Severity:
-        """Of the worst tier."""
-        return worst([tier.severity for tier in self.tiers])
+        """Of the worst tier; where nothing was found, unknown if nothing could be said of drift."""
+        found = worst([tier.severity for tier in self.tiers])
+        return "unknown" if found == "ok" and self.tiers[1].severity == "unknown" else found
 
     @property
     def words(self) -> str:
@@ -52,10 +51,10 @@ class Examination:
 
 def examine(reference: Frame, window: Window, measure: Measure = our_own) -> Examination:
     """Ask all three."""
-    if window.rows.rows < LEAST_ROWS:
-        words = f"Not enough data: {window.rows.rows} predictions, at least {LEAST_ROWS} are needed."
-        return Examination((_unknown("validity", words), _unknown("drift", words), _unknown("harm", words)))
     validity = judge_validity(reference, window.rows, window.before, window.predictions)
+    if window.rows.rows < LEAST_ROWS:
+        words = capital(not_enough(window.rows.rows)) + "."
+        return Examination((validity, _unknown("drift", words), _unknown("harm", words)))
     answered = window.rows.answered()
     if answered.rows < LEAST_ROWS or reference.rows < LEAST_REFERENCE:
         words = _too_few(answered.rows, reference.rows)

@@ -33,6 +33,9 @@ CLIENT_ERRORS = frozenset(
 LIMITS: Mapping[str, tuple[float, float]] = {"errors": (0.01, 0.05), "missing": (0.01, 0.1), "unseen": (0.01, 0.25)}
 """Shares beyond the reference's or the earlier traffic's that are worth a warning, and critical."""
 
+LEAST_ROWS = 500
+"""Predictions that a window must have, and answers, for anything to be said but of errors and the rate."""
+
 RATE = 4.0
 """Times more or less than before."""
 
@@ -59,23 +62,27 @@ class Counts:
 def judge_validity(
     reference: Frame, window: Frame, before: Counts | None = None, predictions: float | None = None
 ) -> Tier:
-    """`window` holds answered and failed rows; `predictions` is what they stand for."""
+    """`window` holds answered and failed rows; `predictions` is what they stand for.
+
+    An outage is told of however few rows there are; nothing else is of fewer than LEAST_ROWS.
+    """
     blocks = blocks_of(window)
-    findings = [
-        *_errors(window, blocks, before),
-        *_missing(reference, window, blocks),
-        *_unseen(reference, window, blocks),
-    ]
+    findings = list(_errors(window, blocks, before))
+    if window.rows >= LEAST_ROWS:
+        findings += [*_missing(reference, window, blocks), *_unseen(reference, window, blocks)]
     if before is not None and before.total and predictions is not None:
         findings.append(_rate(predictions, before.total))
     told = [each for each in findings if each.severity in ("warning", "critical")]
-    words = "; ".join(each.words for each in told[:3]) or "the data are whole"
-    return Tier(
-        name="validity",
-        severity=worst([each.severity for each in findings]),
-        words=capital(words) + ".",
-        findings=tuple(findings),
-    )
+    severity, words = worst([each.severity for each in findings]), "; ".join(each.words for each in told[:3])
+    if window.rows < LEAST_ROWS and not told:
+        severity, words = "unknown", not_enough(window.rows)
+    words = capital(words or "the data are whole") + "."
+    return Tier(name="validity", severity=severity, words=words, findings=tuple(findings))
+
+
+def not_enough(rows: int) -> str:
+    """Without the full stop."""
+    return f"not enough data: {rows} predictions, at least {LEAST_ROWS} are needed"
 
 
 def _errors(window: Frame, blocks: Integers, before: Counts | None) -> Iterator[Finding]:
@@ -187,7 +194,7 @@ def _judged(
 
 
 def _rate(predictions: float, before: float) -> Finding:
-    ratio = predictions / before
+    ratio = max(predictions, 1.0) / before  # not one at all is the least there can be
     is_other = ratio >= RATE or ratio <= 1 / RATE
     return Finding(
         column="rate",

@@ -12,10 +12,10 @@ import pytest
 from jobs.drift.blocks import blocks_of, design_effect
 from jobs.drift.change import benjamini_hochberg, compare, judge_change
 from jobs.drift.distances import cut, effects, resampled_effects
-from jobs.drift.examination import LEAST_ROWS, Window, examine
+from jobs.drift.examination import Window, examine
 from jobs.drift.frame import Frame, comparable
 from jobs.drift.sampling import HourlySample
-from jobs.drift.validity import Counts
+from jobs.drift.validity import LEAST_ROWS, Counts
 from models.drift_report import Tier
 from tests.drift_frames import odd_frames, outputs
 
