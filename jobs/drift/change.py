@@ -85,8 +85,7 @@ def judge_change(between: Comparison, measure: Measure = our_own) -> Change:
 
 
 def _drawn(column: Column, cells: Cells, worth: float, between: Comparison) -> Drawn:
-    reference = between.reference
-    values = reference.numbers(column.name) if column.is_numeric else reference.texts(column.name)
+    values = column.of(between.reference)
     known = np.isfinite(values) if column.is_numeric else values != None  # noqa: E711 (element by element)
     before = Column(column.name, column.is_numeric, column.current, column.reference, np.flatnonzero(known))
     return Drawn(column.name, cells, len(column.reference) / design_effect(before, between.reference_blocks), worth)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from jobs.drift.blocks import Integers, blocks_of, effect_of
 from jobs.drift.change import some_ids
-from jobs.drift.frame import OUTPUTS, Frame
+from jobs.drift.frame import MOST_SINGLETONS, OUTPUTS, Frame, chance_of_unseen
 from jobs.drift.intervals import Share, difference
 from jobs.drift.words import capital, noun, number
 from jobs.number_words import percent
@@ -135,11 +135,14 @@ def _unseen(reference: Frame, window: Frame, blocks: Integers) -> Iterator[Findi
     limits = LIMITS["unseen"]
     for name in window.features():
         if reference.has(name) and window.has(name) and reference.is_text(name) and window.is_text(name):
+            chance = chance_of_unseen(reference.texts(name))
+            if chance > MOST_SINGLETONS:
+                continue
             values, known = window.texts(name), {each for each in reference.texts(name) if each is not None}
             is_new = np.array([each is not None and each not in known for each in values], dtype=bool)
             new = ", ".join(str(each) for each, _ in Counter(values[is_new].tolist()).most_common(3))
             words = f"have {noun(name)} {new}, which the reference has not" if new else f"have an unseen {noun(name)}"
-            yield _judged(name, words, is_new, blocks, Share(0.0, reference.rows), limits, window)
+            yield _judged(name, words, is_new, blocks, Share(chance, reference.rows), limits, window)
     if all(side.has(name) for side in (reference, window) for name in ("image_width", "image_height")):
         yield _sizes(reference, window, blocks)
 
