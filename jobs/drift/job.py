@@ -162,7 +162,8 @@ def _with_accuracy(hour: Hour, known: Frame | None) -> Hour:
     if not here.rows:
         return hour
     right = here.texts("label") == here.texts("true_label")
-    return replace(hour, accuracy=float(np.mean(right)), labelled=here.rows)
+    weights = here.numbers("weight") if here.has("weight") else None
+    return replace(hour, accuracy=float(np.average(right, weights=weights)), labelled=here.rows)
 
 
 def _write(report: DriftReport, drawn: Evidence, directory: Path, evidently: Path | None) -> None:
