@@ -66,7 +66,7 @@ def judge_change(between: Comparison, measure: Measure = our_own) -> Change:
     cells = {column.name: cut(column) for column in columns}
     worth = {column.name: len(column.current) / design_effect(column, between.blocks) for column in columns}
     limits = thresholds([_drawn(column, cells[column.name], worth[column.name], between) for column in columns])
-    measured = measure(columns)
+    measured = measure(columns) if columns else {}
     corrected = benjamini_hochberg({name: _p_value(found) for name, found in measured.items()})
     ids = between.current.texts("request_id") if between.current.has("request_id") else None
     findings = [_finding(column, measured[column.name], limits, corrected, ids) for column in columns]
@@ -203,6 +203,10 @@ def _excess(finding: Finding) -> float:
 def _words(findings: Sequence[Finding]) -> str:
     told = [each for each in findings if each.severity in ("warning", "critical")]
     columns = [each for each in told if each.method != "auc"] or told
+    if not findings:
+        return (
+            "Nothing can be compared: the window and the reference have no column in common of which enough is known."
+        )
     if not told:
         return "The traffic is as in the reference."
     more = f"; and {len(columns) - 3} more" if len(columns) > 3 else ""

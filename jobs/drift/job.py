@@ -127,11 +127,11 @@ def _by_evidently(reference: Frame, window: Frame) -> Measure:
 
 
 def _write_evidently(reference: Frame, window: Frame, found: Examination, directory: Path, show: Show) -> Path | None:
-    if found.change is None:
+    answered = window.answered()
+    columns: list[Column] = comparable(reference, answered) if found.change else []
+    if found.change is None or not columns:
         return None
     show("writing Evidently's page")
-    answered = window.answered()
-    columns: list[Column] = comparable(reference, answered)
     return evidently_report.write_page(columns, reference, answered, found.change.judged, directory)
 
 

@@ -46,10 +46,12 @@ class Separation:
 
 def separate(
     reference: Numbers, current: Numbers, reference_blocks: Integers, blocks: Integers, seed: int = 0
-) -> Separation:
-    """Tell rows [rows, columns] apart."""
+) -> Separation | None:
+    """Tell rows [rows, columns] apart; None where no column varies."""
     dice = np.random.default_rng(seed)
     before, now = _prepared(reference, current)
+    if not before.shape[1]:
+        return None
     before_fold, now_fold = _folds(reference_blocks, dice), _folds(blocks, dice)
     above, below, beyond = np.zeros(len(now)), np.zeros(len(before)), np.zeros(len(now))
     for fold in range(FOLDS):
