@@ -11,7 +11,7 @@ from jobs.drift.blocks import Integers, design_effect
 from jobs.drift.distances import Cells, cut, effects
 from jobs.drift.evidence import MAX_SAMPLES, Samples
 from jobs.drift.frame import Column, Frame, comparable
-from jobs.drift.thresholds import Drawn, Key, Threshold, thresholds
+from jobs.drift.thresholds import FEW_UNRELATED, FLOORS, Drawn, Key, Threshold, thresholds
 from jobs.drift.two_sample import Separation, matrices, separate
 from jobs.drift.words import capital, categories_changed, number, numbers_changed, unchanged
 from models.drift_report import Finding, Severity, Tier, worst
@@ -21,6 +21,9 @@ EXAMPLES = 5
 
 Measure = Callable[[Sequence[Column]], Mapping[str, Mapping[str, float]]]
 """All that is known of each column, by method: `psi`, `jensenshannon`, ... and the p-values `ks` and `chisquare`."""
+
+BLIND = 2.0
+"""A threshold beyond so many times what is critical at the least is reached by next to nothing."""
 
 _P_VALUES = ("ks", "chisquare")
 _PLACES = 20
@@ -74,14 +77,21 @@ def judge_change(between: Comparison, measure: Measure = our_own) -> Change:
     told = [finding for finding, _ in ranked]
     if between.separation is not None:
         told.insert(0, _separated(between.separation, between.made_of, ids))
+    independent = between.current.rows * min((worth[each.name] / len(each.current) for each in columns), default=1.0)
+    severity, words = worst([each.severity for each in told]), _words(told)
+    if severity == "ok" and (independent < FEW_UNRELATED or _is_blind(limits)):
+        severity, words = "unknown", f"Too few unrelated rows to tell: they amount to {number(independent)}."
     return Change(
-        tier=Tier(
-            name="drift", severity=worst([each.severity for each in told]), words=_words(told), findings=tuple(told)
-        ),
+        tier=Tier(name="drift", severity=severity, words=words, findings=tuple(told)),
         samples=tuple(_samples(column) for _, column in ranked),
         judged={each.column: (each.method, each.warning) for each in findings if each.warning is not None},
-        independent=between.current.rows * min((worth[each.name] / len(each.current) for each in columns), default=1.0),
+        independent=independent,
     )
+
+
+def _is_blind(limits: Mapping[Key, Threshold]) -> bool:
+    """Whether by no method any column could show what is critical."""
+    return bool(limits) and all(each.warning > BLIND * FLOORS[method][1] for (_, method), each in limits.items())
 
 
 def _drawn(column: Column, cells: Cells, worth: float, between: Comparison) -> Drawn:

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from jobs.drift.change import _is_blind
 from jobs.drift.examination import Window, examine
 from jobs.drift.frame import Frame
 from jobs.drift.job import _write_evidently
+from jobs.drift.thresholds import Threshold
 from jobs.drift.two_sample import separate
 from tests.drift_frames import outputs
 
@@ -34,3 +36,25 @@ def test_nothing_in_common_is_not_called_alike(tmp_path: Path) -> None:
     assert "as in the reference" not in found.words
     assert _write_evidently(reference, window, found, tmp_path, lambda _: None) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_client_with_one_scene_is_not_called_as_in_the_reference() -> None:
+    dice = np.random.default_rng(1)
+    reference = Frame(outputs(1500, dice).table.drop_columns(["time", "key_id"]))
+    bursts = [examine(reference, Window(outputs(1000, np.random.default_rng(seed), 0, 100))) for seed in range(4)]
+    for found in bursts:
+        assert found.change is not None
+        assert found.change.independent < 30
+        assert found.tiers[1].severity != "ok"
+    unseen = [found for found in bursts if found.tiers[1].severity == "unknown"]
+    assert unseen
+    assert all("Too few unrelated rows to tell" in found.words and found.severity == "unknown" for found in unseen)
+    assert examine(reference, Window(outputs(1000, dice))).tiers[1].severity == "ok"
+    assert examine(reference, Window(outputs(1000, dice, 8, 100))).tiers[1].severity in ("warning", "critical")
+
+
+def test_limits_that_nothing_reaches_tell_nothing() -> None:
+    beyond, within = Threshold(0.6, 0.8, 0.6), Threshold(0.3, 0.8, 0.3)
+    assert _is_blind({("a", "psi"): beyond, ("b", "jensenshannon"): beyond})
+    assert not _is_blind({("a", "psi"): beyond, ("b", "jensenshannon"): within})
+    assert not _is_blind({})
