@@ -8,7 +8,7 @@ from jobs.drift.evidence import CalibrationBin
 from jobs.drift.frame import Frame
 from jobs.drift.harm import calibration_bins, judge_harm
 from jobs.drift.labelled import labelled
-from jobs.drift.validity import LEAST_ROWS, Counts, judge_validity, not_enough
+from jobs.drift.validity import LEAST_ROWS, Counts, Rate, judge_validity, not_enough
 from jobs.drift.words import capital
 from models.drift_report import Severity, Tier, TierName, worst
 
@@ -18,12 +18,12 @@ LEAST_REFERENCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Answered and failed rows, those with feedback, and how much traffic they stand for, now and before."""
+    """Answered and failed rows, those with feedback, what was before, and how much traffic there was then and now."""
 
     rows: Frame
     labelled: Frame | None = None
-    predictions: float | None = None
     before: Counts | None = None
+    rate: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Examination:
 
 def examine(reference: Frame, window: Window, measure: Measure = our_own) -> Examination:
     """Ask all three."""
-    validity = judge_validity(reference, window.rows, window.before, window.predictions)
+    validity = judge_validity(reference, window.rows, window.before, window.rate)
     if window.rows.rows < LEAST_ROWS:
         words = capital(not_enough(window.rows.rows)) + "."
         return Examination((validity, _unknown("drift", words), _unknown("harm", words)))

@@ -19,10 +19,11 @@ from jobs.drift.window import (
     Span,
     WindowRows,
     champion,
-    count_before,
+    count,
     is_shadow,
     latest,
     of_version,
+    rate_of,
     read_labelled,
     read_window,
 )
@@ -65,13 +66,14 @@ def run(
     where = of_version(version, shadow)
     show(f"version {version}: reading its traffic since {span.since:%Y-%m-%d %H:%M}")
     read = read_window(table, where, span, show)
-    earlier = None if isinstance(question.reach, int) else count_before(table, where, span)
+    earlier = count(table, where, _span_before(question, table, version, span))
     known = read_labelled(tables, question.model, version, span, shadow)
     show(f"comparing {read.sample.rows:,} of {read.predictions:,.0f} predictions with the reference")
     reference = _capped(Frame(before.read()))
-    found = examine(
-        reference, Window(read.sample, known, read.predictions, earlier), _by_evidently(reference, read.sample)
-    )
+    # How long the last so many predictions took is no rate: a burst would always be many times what was before.
+    rate = None if isinstance(question.reach, int) else rate_of(table, span)
+    window = Window(read.sample, known, earlier, rate)
+    found = examine(reference, window, _by_evidently(reference, read.sample))
     directory = out or drift_directory(tables.root, question.model) / f"{now:%Y%m%dT%H%M%S}Z-v{version}"
     directory.mkdir(parents=True, exist_ok=True)
     evidently = _write_evidently(reference, read.sample, found, directory, show)
@@ -117,6 +119,13 @@ def _span(question: Question, table: Any, version: int, now: datetime) -> Span:
     if isinstance(question.reach, int):
         return latest(table, version, question.reach, now)
     return Span(now - question.reach, now)
+
+
+def _span_before(question: Question, table: Any, version: int, span: Span) -> Span:
+    """As many predictions, or as long a time."""
+    if isinstance(question.reach, int):
+        return latest(table, version, question.reach, span.since)
+    return span.before
 
 
 def _by_evidently(reference: Frame, window: Frame) -> Measure:

@@ -48,7 +48,7 @@ MAX_SIZES = 20
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Traffic before the window, over as long a time: rows by status, with what they stand for."""
+    """The version's traffic before the window: rows by status, with what they stand for."""
 
     by_status: Mapping[str, float]
     rows: int
@@ -59,10 +59,16 @@ class Counts:
         return sum(self.by_status.values())
 
 
-def judge_validity(
-    reference: Frame, window: Frame, before: Counts | None = None, predictions: float | None = None
-) -> Tier:
-    """`window` holds answered and failed rows; `predictions` is what they stand for.
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Predictions of the whole model, whichever version answered: in the window, and in as long a time before."""
+
+    now: float
+    before: float
+
+
+def judge_validity(reference: Frame, window: Frame, before: Counts | None = None, rate: Rate | None = None) -> Tier:
+    """`window` holds answered and failed rows; without `rate` it is not judged.
 
     An outage is told of however few rows there are; nothing else is of fewer than LEAST_ROWS.
     """
@@ -70,8 +76,8 @@ def judge_validity(
     findings = list(_errors(window, blocks, before))
     if window.rows >= LEAST_ROWS:
         findings += [*_missing(reference, window, blocks), *_unseen(reference, window, blocks)]
-    if before is not None and before.total and predictions is not None:
-        findings.append(_rate(predictions, before.total))
+    if rate is not None and rate.before:
+        findings.append(_rate(rate))
     told = [each for each in findings if each.severity in ("warning", "critical")]
     severity, words = worst([each.severity for each in findings]), "; ".join(each.words for each in told[:3])
     if window.rows < LEAST_ROWS and not told:
@@ -196,8 +202,8 @@ def _judged(
     )
 
 
-def _rate(predictions: float, before: float) -> Finding:
-    ratio = max(predictions, 1.0) / before  # not one at all is the least there can be
+def _rate(rate: Rate) -> Finding:
+    ratio = max(rate.now, 1.0) / rate.before  # not one at all is the least there can be
     is_other = ratio >= RATE or ratio <= 1 / RATE
     return Finding(
         column="rate",
@@ -205,7 +211,7 @@ def _rate(predictions: float, before: float) -> Finding:
         severity="warning" if is_other else "ok",
         score=max(ratio, 1 / ratio),
         warning=RATE,
-        reference=before,
-        current=predictions,
-        words=f"{number(predictions)} predictions, {number(before)} in as long a time before",
+        reference=rate.before,
+        current=rate.now,
+        words=f"{number(rate.now)} predictions of the model, {number(rate.before)} in as long a time before",
     )

@@ -113,7 +113,7 @@ def test_errors_and_holes_are_invalid() -> None:
     brightness = window.numbers("image_brightness").copy()
     brightness[1::4] = np.nan
     spoilt = Frame(table.set_column(table.column_names.index("image_brightness"), "image_brightness", [brightness]))
-    found = tier(reference, Window(spoilt, before=Counts({"ok": 1000.0}, 1000), predictions=2000.0), "validity")
+    found = tier(reference, Window(spoilt, before=Counts({"ok": 1000.0}, 1000)), "validity")
     assert found.severity == "critical"
     assert "20 % of the inputs cannot be read (invalid_image)" in found.words
     assert "of brightness is missing, NaN or infinite" in found.words
