@@ -7,7 +7,7 @@ from jobs.drift.change import Change, Measure, compare, judge_change, our_own
 from jobs.drift.evidence import CalibrationBin
 from jobs.drift.frame import Frame
 from jobs.drift.harm import calibration_bins, judge_harm
-from jobs.drift.labelled import labelled
+from jobs.drift.labelled import count_labelled, labelled
 from jobs.drift.validity import LEAST_ROWS, Counts, Rate, judge_validity, not_enough
 from jobs.drift.words import capital
 from models.drift_report import Severity, Tier, TierName, worst
@@ -64,7 +64,7 @@ def examine(reference: Frame, window: Window, measure: Measure = our_own) -> Exa
     with_feedback = labelled(window.labelled, blocks_of(window.labelled)) if window.labelled else None
     before = labelled(reference, between.reference_blocks)
     return Examination(
-        (validity, change.tier, judge_harm(between, with_feedback)),
+        (validity, change.tier, judge_harm(between, with_feedback, count_labelled(window.labelled))),
         change,
         calibration_bins(before),
         calibration_bins(with_feedback),

@@ -27,11 +27,14 @@ ALPHAS = (0.01, 0.001)
 """One-sided."""
 
 
-def judge_harm(between: Comparison, with_feedback: Labelled | None) -> Tier:
-    """By feedback; without, by what the confidences would mean if they meant what they did in the reference."""
+def judge_harm(between: Comparison, with_feedback: Labelled | None, labels: int = 0) -> Tier:
+    """By feedback; without, by what the confidences would mean if they meant what they did in the reference.
+
+    `labels`: how many there are, where they are too few for `with_feedback`.
+    """
     before = labelled(between.reference, between.reference_blocks)
     if with_feedback is None:
-        finding = estimate_harm(between, before)
+        finding = estimate_harm(between, before, labels)
         return Tier(name="harm", severity=finding.severity, words=capital(finding.words) + ".", findings=(finding,))
     findings = [
         _accuracy(before, with_feedback),
