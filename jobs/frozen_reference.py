@@ -133,12 +133,17 @@ def _drawn(
 
 
 def _rows(table: TrafficTable, answered: pc.Expression, span: tuple[datetime, datetime], picked: Picked) -> pa.Table:
-    """What was drawn, in the order of time, without columns that say nothing."""
+    """What was drawn, in the order of time, without columns that say nothing.
+
+    The weights have had their say in the drawing: now every row stands for as much as any other.
+    """
     names = [n for n in table.schema().names if n in (*ORIGIN, *OUTPUTS) or is_feature(n)]
     sequences = pa.array(sorted({sequence for _, sequence in picked}))
     wanted = answered & ds.field("sequence").isin(sequences)
     batches = [_repeated(batch, picked) for batch in table.scan([*names, *_KEY], span[0], span[1], wanted)]
     rows = pa.Table.from_batches(batches).sort_by("time")
+    place = rows.schema.get_field_index("weight")
+    rows = rows.set_column(place, rows.schema.field(place), pa.array(np.ones(len(rows), np.float32)))
     return rows.drop_columns([name for name in rows.column_names if is_feature(name) and _is_empty(rows[name])])
 
 

@@ -116,10 +116,11 @@ def _cells(column: Column) -> Integers:
     return np.searchsorted(edges, column.current, side="right")
 
 
-def clustered_error(values: Numbers, blocks: Integers) -> float:
-    """Standard error of the mean of values whose blocks are alike in themselves."""
+def clustered_error(values: Numbers, blocks: Integers, weights: Numbers | None = None) -> float:
+    """Standard error of the (weighted) mean of values whose blocks are alike in themselves."""
     if len(values) < 2:
         return float("inf")
-    residuals = np.bincount(blocks, weights=values - values.mean())
+    each = np.ones(len(values)) if weights is None else weights
+    residuals = np.bincount(blocks, weights=each * (values - np.average(values, weights=each)))
     count = len(np.unique(blocks))
-    return float(np.sqrt(count / max(1, count - 1) * (residuals**2).sum())) / len(values)
+    return float(np.sqrt(count / max(1, count - 1) * (residuals**2).sum()) / each.sum())

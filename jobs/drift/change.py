@@ -11,7 +11,7 @@ from jobs.drift.blocks import Integers, design_effect
 from jobs.drift.distances import Cells, cut, effects
 from jobs.drift.evidence import MAX_SAMPLES, Samples
 from jobs.drift.frame import Column, Frame, comparable
-from jobs.drift.thresholds import Drawn, Key, Threshold, thresholds
+from jobs.drift.thresholds import FEW_UNRELATED, FLOORS, Drawn, Key, Threshold, thresholds
 from jobs.drift.two_sample import Separation, matrices, separate
 from jobs.drift.words import capital, categories_changed, number, numbers_changed, unchanged
 from models.drift_report import Finding, Severity, Tier, worst
@@ -21,6 +21,9 @@ EXAMPLES = 5
 
 Measure = Callable[[Sequence[Column]], Mapping[str, Mapping[str, float]]]
 """All that is known of each column, by method: `psi`, `jensenshannon`, ... and the p-values `ks` and `chisquare`."""
+
+BLIND = 2.0
+"""A threshold beyond so many times what is critical at the least is reached by next to nothing."""
 
 _P_VALUES = ("ks", "chisquare")
 _PLACES = 20
@@ -66,7 +69,7 @@ def judge_change(between: Comparison, measure: Measure = our_own) -> Change:
     cells = {column.name: cut(column) for column in columns}
     worth = {column.name: len(column.current) / design_effect(column, between.blocks) for column in columns}
     limits = thresholds([_drawn(column, cells[column.name], worth[column.name], between) for column in columns])
-    measured = measure(columns)
+    measured = measure(columns) if columns else {}
     corrected = benjamini_hochberg({name: _p_value(found) for name, found in measured.items()})
     ids = between.current.texts("request_id") if between.current.has("request_id") else None
     findings = [_finding(column, measured[column.name], limits, corrected, ids) for column in columns]
@@ -74,19 +77,25 @@ def judge_change(between: Comparison, measure: Measure = our_own) -> Change:
     told = [finding for finding, _ in ranked]
     if between.separation is not None:
         told.insert(0, _separated(between.separation, between.made_of, ids))
+    independent = between.current.rows * min((worth[each.name] / len(each.current) for each in columns), default=1.0)
+    severity, words = worst([each.severity for each in told]), _words(told)
+    if severity == "ok" and (independent < FEW_UNRELATED or _is_blind(limits)):
+        severity, words = "unknown", f"Too few unrelated rows to tell: they amount to {number(independent)}."
     return Change(
-        tier=Tier(
-            name="drift", severity=worst([each.severity for each in told]), words=_words(told), findings=tuple(told)
-        ),
+        tier=Tier(name="drift", severity=severity, words=words, findings=tuple(told)),
         samples=tuple(_samples(column) for _, column in ranked),
         judged={each.column: (each.method, each.warning) for each in findings if each.warning is not None},
-        independent=min(worth.values(), default=float(between.current.rows)),
+        independent=independent,
     )
 
 
+def _is_blind(limits: Mapping[Key, Threshold]) -> bool:
+    """Whether by no method any column could show what is critical."""
+    return bool(limits) and all(each.warning > BLIND * FLOORS[method][1] for (_, method), each in limits.items())
+
+
 def _drawn(column: Column, cells: Cells, worth: float, between: Comparison) -> Drawn:
-    reference = between.reference
-    values = reference.numbers(column.name) if column.is_numeric else reference.texts(column.name)
+    values = column.of(between.reference)
     known = np.isfinite(values) if column.is_numeric else values != None  # noqa: E711 (element by element)
     before = Column(column.name, column.is_numeric, column.current, column.reference, np.flatnonzero(known))
     return Drawn(column.name, cells, len(column.reference) / design_effect(before, between.reference_blocks), worth)
@@ -204,6 +213,10 @@ def _excess(finding: Finding) -> float:
 def _words(findings: Sequence[Finding]) -> str:
     told = [each for each in findings if each.severity in ("warning", "critical")]
     columns = [each for each in told if each.method != "auc"] or told
+    if not findings:
+        return (
+            "Nothing can be compared: the window and the reference have no column in common of which enough is known."
+        )
     if not told:
         return "The traffic is as in the reference."
     more = f"; and {len(columns) - 3} more" if len(columns) > 3 else ""

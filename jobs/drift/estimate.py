@@ -13,7 +13,7 @@ from scipy.stats import t as student
 from jobs.drift.blocks import clustered_error
 from jobs.drift.change import Comparison
 from jobs.drift.frame import Numbers
-from jobs.drift.labelled import Labelled
+from jobs.drift.labelled import LEAST_LABELLED, Labelled
 from jobs.drift.two_sample import Separation
 from jobs.drift.words import number
 from jobs.number_words import percent
@@ -33,21 +33,29 @@ _STEPS = 15
 _RIDGE = 1e-3
 
 
-def estimate_harm(between: Comparison, before: Labelled | None) -> Finding:
-    """An estimate of the accuracy, or why there is none."""
+def estimate_harm(between: Comparison, before: Labelled | None, labels: int = 0) -> Finding:
+    """An estimate of the accuracy, or why there is none; `labels` are too few to count."""
+    lacking = _lacking(labels)
     if before is None or before.confidence is None or not between.current.has("confidence"):
-        return _unknown("there is no feedback, and the reference has no labels to estimate the accuracy from")
+        return _unknown(f"{lacking}, and the reference has no labels to estimate the accuracy from")
     foreign = _foreign(between.separation)
     if foreign is not None:
         return _unknown(
-            f"whether the model is still right cannot be told without labels: {foreign}. Send feedback, or draw a"
-            " sample to label"
+            f"whether the model is still right cannot be told without labels: {foreign}, and {lacking}. Send feedback,"
+            " or draw a sample to label"
         )
     confidence = between.current.numbers("confidence")
     known = np.isfinite(confidence)
     if not known.any():
         return _unknown("the window has no confidences to estimate the accuracy from")
     return _estimated(before, confidence[known], between, known)
+
+
+def _lacking(labels: int) -> str:
+    if not labels:
+        return "there is no feedback"
+    has = "prediction is" if labels == 1 else "predictions are"
+    return f"only {labels} {has} labelled, at least {LEAST_LABELLED} are needed"
 
 
 def _foreign(separation: Separation | None) -> str | None:

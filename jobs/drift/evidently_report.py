@@ -84,12 +84,7 @@ def _run(metrics: list[Any], columns: Sequence[Column], reference: Frame, curren
 def _pandas(columns: Sequence[Column], frame: Frame) -> Any:
     import pandas
 
-    return pandas.DataFrame(
-        {
-            column.name: frame.numbers(column.name) if column.is_numeric else frame.texts(column.name)
-            for column in columns
-        }
-    )
+    return pandas.DataFrame({column.name: column.of(frame) for column in columns})
 
 
 class _Names:

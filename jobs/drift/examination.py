@@ -7,12 +7,10 @@ from jobs.drift.change import Change, Measure, compare, judge_change, our_own
 from jobs.drift.evidence import CalibrationBin
 from jobs.drift.frame import Frame
 from jobs.drift.harm import calibration_bins, judge_harm
-from jobs.drift.labelled import labelled
-from jobs.drift.validity import Counts, judge_validity
+from jobs.drift.labelled import count_labelled, labelled
+from jobs.drift.validity import LEAST_ROWS, Counts, Rate, judge_validity, not_enough
+from jobs.drift.words import capital
 from models.drift_report import Severity, Tier, TierName, worst
-
-LEAST_ROWS = 500
-"""Predictions that a window must have, and answers, for anything to be said of drift."""
 
 LEAST_REFERENCE = 100
 """Rows that a reference must have."""
@@ -20,12 +18,12 @@ LEAST_REFERENCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Answered and failed rows, those with feedback, and how much traffic they stand for, now and before."""
+    """Answered and failed rows, those with feedback, what was before, and how much traffic there was then and now."""
 
     rows: Frame
     labelled: Frame | None = None
-    predictions: float | None = None
     before: Counts | None = None
+    rate: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,9 @@ class Examination:
 
     @property
     def severity(self) -> Severity:
-        """Of the worst tier."""
-        return worst([tier.severity for tier in self.tiers])
+        """Of the worst tier; where nothing was found, unknown if nothing could be said of drift."""
+        found = worst([tier.severity for tier in self.tiers])
+        return "unknown" if found == "ok" and self.tiers[1].severity == "unknown" else found
 
     @property
     def words(self) -> str:
@@ -52,10 +51,10 @@ class Examination:
 
 def examine(reference: Frame, window: Window, measure: Measure = our_own) -> Examination:
     """Ask all three."""
+    validity = judge_validity(reference, window.rows, window.before, window.rate)
     if window.rows.rows < LEAST_ROWS:
-        words = f"Not enough data: {window.rows.rows} predictions, at least {LEAST_ROWS} are needed."
-        return Examination((_unknown("validity", words), _unknown("drift", words), _unknown("harm", words)))
-    validity = judge_validity(reference, window.rows, window.before, window.predictions)
+        words = capital(not_enough(window.rows.rows)) + "."
+        return Examination((validity, _unknown("drift", words), _unknown("harm", words)))
     answered = window.rows.answered()
     if answered.rows < LEAST_ROWS or reference.rows < LEAST_REFERENCE:
         words = _too_few(answered.rows, reference.rows)
@@ -65,7 +64,7 @@ def examine(reference: Frame, window: Window, measure: Measure = our_own) -> Exa
     with_feedback = labelled(window.labelled, blocks_of(window.labelled)) if window.labelled else None
     before = labelled(reference, between.reference_blocks)
     return Examination(
-        (validity, change.tier, judge_harm(between, with_feedback)),
+        (validity, change.tier, judge_harm(between, with_feedback, count_labelled(window.labelled))),
         change,
         calibration_bins(before),
         calibration_bins(with_feedback),

@@ -1,5 +1,6 @@
 """Rows of traffic, or of a reference, read column by column."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,12 +10,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.traffic import OK, is_feature
+from models.traffic import IMAGE, INPUT, OK, is_feature
 
 Numbers = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.object_]
 
 OUTPUTS: Final = ("label", "confidence", "margin", "entropy")
+
+LEAST_VALUES = 30
+"""Known values of a column that each side must have; a few tensors among images tell nothing of all traffic."""
+
+MOST_SINGLETONS = 0.25
+"""Chance of a value that the reference has not, above which a categorical column is of names or texts: its mix tells
+nothing, and a new value is no news."""
+
+MAX_CATEGORIES = 100
+"""Of one column; the rarer ones count as one."""
+
+POOLED = "(other values)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +90,31 @@ class Frame:
         """Names of what is known of the inputs."""
         return [name for name in self.table.column_names if is_feature(name)]
 
+    def of_kind(self, name: str) -> npt.NDArray[np.bool_]:
+        """Rows that ought to have a column: those sent as images for `image_*`, as tensors for `input_*`.
+
+        One of which nothing at all is known ought to.
+        """
+        own = next((kind for kind in (IMAGE, INPUT) if name.startswith(kind)), None)
+        if own is None:
+            return np.ones(self.rows, dtype=bool)
+        other = INPUT if own == IMAGE else IMAGE
+        return self._has_any(own) | ~self._has_any(other)
+
+    def _has_any(self, kind: str) -> npt.NDArray[np.bool_]:
+        known = np.zeros(self.rows, dtype=bool)
+        for name in self.features():
+            if name.startswith(kind):
+                known |= np.asarray(self.table[name].is_valid().to_numpy(), dtype=bool)
+        return known
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """The usable values of one column on both sides: finite floats, or strings.
 
-    `rows` are those of the window that `current` comes from.
+    `rows` are those of the window that `current` comes from; `kept` are the categories that are told apart, where the
+    others are POOLED.
     """
 
     name: str
@@ -90,6 +122,11 @@ class Column:
     reference: npt.NDArray[Any]
     current: npt.NDArray[Any]
     rows: npt.NDArray[np.int64]
+    kept: frozenset[str] | None = None
+
+    def of(self, frame: Frame) -> npt.NDArray[Any]:
+        """The column of a frame, with NaN or None where it is not known."""
+        return frame.numbers(self.name) if self.is_numeric else _pooled(frame.texts(self.name), self.kept)
 
 
 def comparable(reference: Frame, current: Frame) -> list[Column]:
@@ -104,15 +141,40 @@ def _column(name: str, reference: Frame, current: Frame) -> Iterator[Column]:
         return
     before: npt.NDArray[Any]
     now: npt.NDArray[Any]
+    kept: frozenset[str] | None = None
     if reference.is_text(name):
         before, now = reference.texts(name), current.texts(name)
+        if chance_of_unseen(before) > MOST_SINGLETONS:
+            return
+        kept = _most_frequent(before, now)
+        before, now = _pooled(before, kept), _pooled(now, kept)
         known_before, known = before != None, now != None  # noqa: E711 (element by element)
     else:
         before, now = reference.numbers(name), current.numbers(name)
         known_before, known = np.isfinite(before), np.isfinite(now)
-    if known_before.any() and known.any():
+    if min(known_before.sum(), known.sum()) >= LEAST_VALUES:
         is_numeric = not reference.is_text(name)
-        yield Column(name, is_numeric, before[known_before], now[known], np.flatnonzero(known))
+        yield Column(name, is_numeric, before[known_before], now[known], np.flatnonzero(known), kept)
+
+
+def chance_of_unseen(values: Texts) -> float:
+    """That the next value is none of these: the share of those that come once (Good 1953, after Turing)."""
+    counts = Counter(each for each in values.tolist() if each is not None)
+    return sum(count == 1 for count in counts.values()) / max(1, counts.total())
+
+
+def _most_frequent(before: Texts, now: Texts) -> frozenset[str] | None:
+    """Categories to be told apart, the reference's most frequent ones; None where all can be."""
+    counts = Counter(each for each in before.tolist() if each is not None)
+    if len(counts.keys() | {each for each in now.tolist() if each is not None}) <= MAX_CATEGORIES:
+        return None
+    return frozenset(name for name, _ in counts.most_common(MAX_CATEGORIES - 1))
+
+
+def _pooled(values: Texts, kept: frozenset[str] | None) -> Texts:
+    if kept is None:
+        return values
+    return np.array([each if each is None or each in kept else POOLED for each in values.tolist()], dtype=object)
 
 
 def _without_doubles(columns: list[Column]) -> Iterator[Column]:

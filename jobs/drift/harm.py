@@ -27,11 +27,14 @@ ALPHAS = (0.01, 0.001)
 """One-sided."""
 
 
-def judge_harm(between: Comparison, with_feedback: Labelled | None) -> Tier:
-    """By feedback; without, by what the confidences would mean if they meant what they did in the reference."""
+def judge_harm(between: Comparison, with_feedback: Labelled | None, labels: int = 0) -> Tier:
+    """By feedback; without, by what the confidences would mean if they meant what they did in the reference.
+
+    `labels`: how many there are, where they are too few for `with_feedback`.
+    """
     before = labelled(between.reference, between.reference_blocks)
     if with_feedback is None:
-        finding = estimate_harm(between, before)
+        finding = estimate_harm(between, before, labels)
         return Tier(name="harm", severity=finding.severity, words=capital(finding.words) + ".", findings=(finding,))
     findings = [
         _accuracy(before, with_feedback),
@@ -123,8 +126,8 @@ def _calibration(before: Labelled | None, now: Labelled) -> Iterator[Finding]:
     if abs(change) - 3.29 * error > 0 and abs(change) >= CALIBRATION_LOSS[1]:
         severity = "critical"
     direction = "too sure of itself" if change > 0 else "less sure of itself than it might be"
-    confidence = float(np.mean(now.confidence))
-    words = f"mean confidence is {percent(confidence)} where {percent(float(now.is_right.mean()))} are right"
+    confidence, right = (float(np.average(each, weights=now.weights)) for each in (now.confidence, now.is_right))
+    words = f"mean confidence is {percent(confidence)} where {percent(right)} are right"
     yield Finding(
         column="confidence",
         method="calibration",
@@ -143,24 +146,27 @@ def _gap(of: Labelled) -> tuple[float, float]:
     """Mean confidence less accuracy, and its standard error."""
     assert of.confidence is not None
     each = of.confidence - of.is_right
-    return float(each.mean()), clustered_error(each, of.blocks)
+    return float(np.average(each, weights=of.weights)), clustered_error(each, of.blocks, of.weights)
 
 
 def calibration_bins(of: Labelled | None) -> tuple[CalibrationBin, ...]:
-    """Of equal width in confidence; empty ones are left out."""
+    """Of equal width in confidence; empty ones are left out. Means are of what the rows stand for."""
+    return tuple(each for each, _ in _weighted_bins(of))
+
+
+def _weighted_bins(of: Labelled | None) -> Iterator[tuple[CalibrationBin, float]]:
+    """Each with what its rows stand for."""
     if of is None or of.confidence is None:
-        return ()
+        return
     place = np.clip((of.confidence * BINS).astype(np.int64), 0, BINS - 1)
-    return tuple(
-        CalibrationBin(
-            float(of.confidence[place == each].mean()),
-            float(of.is_right[place == each].mean()),
-            int((place == each).sum()),
-        )
-        for each in np.unique(place)
-    )
+    for each in np.unique(place):
+        here = place == each
+        weights = of.weights[here]
+        means = (float(np.average(values[here], weights=weights)) for values in (of.confidence, of.is_right))
+        yield CalibrationBin(*means, int(here.sum())), float(weights.sum())
 
 
 def expected_calibration_error(of: Labelled) -> float:
     """Mean distance of confidence and accuracy over BINS bins (Naeini et al. 2015)."""
-    return sum(each.rows * abs(each.confidence - each.accuracy) for each in calibration_bins(of)) / of.rows
+    gaps = [(abs(each.confidence - each.accuracy), weight) for each, weight in _weighted_bins(of)]
+    return sum(gap * weight for gap, weight in gaps) / float(of.weights.sum())

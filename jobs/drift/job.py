@@ -19,10 +19,11 @@ from jobs.drift.window import (
     Span,
     WindowRows,
     champion,
-    count_before,
+    count,
     is_shadow,
     latest,
     of_version,
+    rate_of,
     read_labelled,
     read_window,
 )
@@ -65,13 +66,14 @@ def run(
     where = of_version(version, shadow)
     show(f"version {version}: reading its traffic since {span.since:%Y-%m-%d %H:%M}")
     read = read_window(table, where, span, show)
-    earlier = None if isinstance(question.reach, int) else count_before(table, where, span)
+    earlier = count(table, where, _span_before(question, table, version, span))
     known = read_labelled(tables, question.model, version, span, shadow)
     show(f"comparing {read.sample.rows:,} of {read.predictions:,.0f} predictions with the reference")
     reference = _capped(Frame(before.read()))
-    found = examine(
-        reference, Window(read.sample, known, read.predictions, earlier), _by_evidently(reference, read.sample)
-    )
+    # How long the last so many predictions took is no rate: a burst would always be many times what was before.
+    rate = None if isinstance(question.reach, int) else rate_of(table, span)
+    window = Window(read.sample, known, earlier, rate)
+    found = examine(reference, window, _by_evidently(reference, read.sample))
     directory = out or drift_directory(tables.root, question.model) / f"{now:%Y%m%dT%H%M%S}Z-v{version}"
     directory.mkdir(parents=True, exist_ok=True)
     evidently = _write_evidently(reference, read.sample, found, directory, show)
@@ -119,6 +121,13 @@ def _span(question: Question, table: Any, version: int, now: datetime) -> Span:
     return Span(now - question.reach, now)
 
 
+def _span_before(question: Question, table: Any, version: int, span: Span) -> Span:
+    """As many predictions, or as long a time."""
+    if isinstance(question.reach, int):
+        return latest(table, version, question.reach, span.since)
+    return span.before
+
+
 def _by_evidently(reference: Frame, window: Frame) -> Measure:
     def measure(columns: Any) -> Any:
         return evidently_report.measure(columns, reference, window.answered())
@@ -127,11 +136,11 @@ def _by_evidently(reference: Frame, window: Frame) -> Measure:
 
 
 def _write_evidently(reference: Frame, window: Frame, found: Examination, directory: Path, show: Show) -> Path | None:
-    if found.change is None:
+    answered = window.answered()
+    columns: list[Column] = comparable(reference, answered) if found.change else []
+    if found.change is None or not columns:
         return None
     show("writing Evidently's page")
-    answered = window.answered()
-    columns: list[Column] = comparable(reference, answered)
     return evidently_report.write_page(columns, reference, answered, found.change.judged, directory)
 
 
@@ -162,7 +171,8 @@ def _with_accuracy(hour: Hour, known: Frame | None) -> Hour:
     if not here.rows:
         return hour
     right = here.texts("label") == here.texts("true_label")
-    return replace(hour, accuracy=float(np.mean(right)), labelled=here.rows)
+    weights = here.numbers("weight") if here.has("weight") else None
+    return replace(hour, accuracy=float(np.average(right, weights=weights)), labelled=here.rows)
 
 
 def _write(report: DriftReport, drawn: Evidence, directory: Path, evidently: Path | None) -> None:

@@ -39,6 +39,11 @@ class Labelled:
         return Share(float(right @ weights / weights.sum()), worth / effect_of(right.astype(np.int64), self.blocks[of]))
 
 
+def count_labelled(frame: Frame | None) -> int:
+    """Rows whose right class is known."""
+    return frame.rows - frame.table[TRUE_LABEL].null_count if frame is not None and frame.has(TRUE_LABEL) else 0
+
+
 def labelled(frame: Frame, blocks: Integers) -> Labelled | None:
     """None where fewer than LEAST_LABELLED are."""
     if not frame.has(TRUE_LABEL):

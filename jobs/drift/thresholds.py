@@ -26,6 +26,10 @@ FEW_UNRELATED = 30
 """Where a window amounts to fewer rows, how much is an uncertain estimate itself; then a warning needs what is critical
 elsewhere."""
 
+MOST_KEPT = 4
+"""Sets of resamples held at once: one takes 12 MB for a reference of 10,000 rows, and every column with holes of its
+own needs another. One that is needed again is drawn again, the same."""
+
 _STEP = 1.15
 """Design effects are rounded up to powers of it, so that few sets of resamples do for all columns."""
 
@@ -54,8 +58,7 @@ class Drawn:
 
 def thresholds(columns: Sequence[Drawn], seed: int = 0, resamples: int = RESAMPLES) -> dict[Key, Threshold]:
     """Thresholds of every column and method."""
-    dice = np.random.default_rng(seed)
-    null = dict(_effects(columns, dice, resamples))
+    null = dict(_effects(columns, seed, resamples))
     scales = {key: float(np.quantile(values, 0.95)) for key, values in null.items()}
     standardised = [values / scales[key] for key, values in null.items() if scales[key] > 0]
     largest = np.max(standardised, axis=0) if standardised else np.zeros(resamples)
@@ -80,8 +83,8 @@ def upper_quantile(values: Numbers, alpha: float) -> float:
     return float(at_1 + (at_1 - at_5) * math.log(0.01 / alpha) / math.log(5))
 
 
-def _effects(columns: Iterable[Drawn], dice: np.random.Generator, resamples: int) -> Iterable[tuple[Key, Numbers]]:
-    befores, nows = Resamples(dice, resamples), Resamples(dice, resamples)
+def _effects(columns: Iterable[Drawn], seed: int, resamples: int) -> Iterable[tuple[Key, Numbers]]:
+    befores, nows = (Resamples((seed, side), resamples) for side in (0, 1))
     for column in columns:
         length = len(column.cells.order)
         before, now = befores.of(length, column.reference_rows), nows.of(length, column.current_rows)
@@ -92,17 +95,21 @@ def _effects(columns: Iterable[Drawn], dice: np.random.Generator, resamples: int
 class Resamples:
     """Columns share their resamples, so that columns that go together also do by chance."""
 
-    def __init__(self, dice: np.random.Generator, resamples: int) -> None:
-        self._dice = dice
+    def __init__(self, seed: Sequence[int], resamples: int) -> None:
+        self._seed = seed
         self._resamples = resamples
         self._drawn: dict[tuple[int, int], Numbers] = {}
 
     def of(self, length: int, rows: float) -> Numbers:
         """How often each of `length` rows is among so many that are drawn, [resamples, length]."""
         key = length, _rounded(rows)
-        if key not in self._drawn:
-            self._drawn[key] = _draw(*key, self._dice, self._resamples)
-        return self._drawn[key]
+        drawn = self._drawn.pop(key, None)
+        if drawn is None:
+            drawn = _draw(*key, np.random.default_rng([*self._seed, *key]), self._resamples)
+        self._drawn[key] = drawn  # the last to go
+        if len(self._drawn) > MOST_KEPT:
+            del self._drawn[next(iter(self._drawn))]
+        return drawn
 
 
 def _rounded(rows: float) -> int:

@@ -19,6 +19,10 @@ from jobs.drift.thresholds import FEW_UNRELATED
 FOLDS = 5
 FLOORS = (0.65, 0.8)
 ALPHAS = (0.01, 0.001)
+LEAST_SHARE = 0.9
+"""Of the rows on both sides that are of a feature's kind; else what is filled in for the others would tell them apart.
+"""
+
 MAX_SQUARED = 64
 """Columns, at most, that also enter as squares."""
 
@@ -42,10 +46,12 @@ class Separation:
 
 def separate(
     reference: Numbers, current: Numbers, reference_blocks: Integers, blocks: Integers, seed: int = 0
-) -> Separation:
-    """Tell rows [rows, columns] apart."""
+) -> Separation | None:
+    """Tell rows [rows, columns] apart; None where no column varies."""
     dice = np.random.default_rng(seed)
     before, now = _prepared(reference, current)
+    if not before.shape[1]:
+        return None
     before_fold, now_fold = _folds(reference_blocks, dice), _folds(blocks, dice)
     above, below, beyond = np.zeros(len(now)), np.zeros(len(before)), np.zeros(len(now))
     for fold in range(FOLDS):
@@ -111,7 +117,9 @@ def matrices(reference: Frame, current: Frame) -> tuple[Numbers, Numbers, str] |
 
 def _parts(reference: Frame, current: Frame) -> Iterator[tuple[Numbers, Numbers]]:
     for name in (*current.features(), "confidence", "margin", "entropy"):
-        if reference.has(name) and current.has(name) and not (reference.is_text(name) or current.is_text(name)):
+        if not (reference.has(name) and current.has(name)) or reference.is_text(name) or current.is_text(name):
+            continue
+        if min(side.of_kind(name).mean() for side in (reference, current)) >= LEAST_SHARE:
             yield _known(reference.numbers(name), current.numbers(name))
     pair = _both(reference, current, "probabilities")
     if pair is not None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from jobs.drift.blocks import Integers, blocks_of, effect_of
 from jobs.drift.change import some_ids
-from jobs.drift.frame import OUTPUTS, Frame
+from jobs.drift.frame import MOST_SINGLETONS, OUTPUTS, Frame, chance_of_unseen
 from jobs.drift.intervals import Share, difference
 from jobs.drift.words import capital, noun, number
 from jobs.number_words import percent
@@ -33,6 +33,9 @@ CLIENT_ERRORS = frozenset(
 LIMITS: Mapping[str, tuple[float, float]] = {"errors": (0.01, 0.05), "missing": (0.01, 0.1), "unseen": (0.01, 0.25)}
 """Shares beyond the reference's or the earlier traffic's that are worth a warning, and critical."""
 
+LEAST_ROWS = 500
+"""Predictions that a window must have, and answers, for anything to be said but of errors and the rate."""
+
 RATE = 4.0
 """Times more or less than before."""
 
@@ -45,7 +48,7 @@ MAX_SIZES = 20
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Traffic before the window, over as long a time: rows by status, with what they stand for."""
+    """The version's traffic before the window: rows by status, with what they stand for."""
 
     by_status: Mapping[str, float]
     rows: int
@@ -56,26 +59,36 @@ class Counts:
         return sum(self.by_status.values())
 
 
-def judge_validity(
-    reference: Frame, window: Frame, before: Counts | None = None, predictions: float | None = None
-) -> Tier:
-    """`window` holds answered and failed rows; `predictions` is what they stand for."""
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Predictions of the whole model, whichever version answered: in the window, and in as long a time before."""
+
+    now: float
+    before: float
+
+
+def judge_validity(reference: Frame, window: Frame, before: Counts | None = None, rate: Rate | None = None) -> Tier:
+    """`window` holds answered and failed rows; without `rate` it is not judged.
+
+    An outage is told of however few rows there are; nothing else is of fewer than LEAST_ROWS.
+    """
     blocks = blocks_of(window)
-    findings = [
-        *_errors(window, blocks, before),
-        *_missing(reference, window, blocks),
-        *_unseen(reference, window, blocks),
-    ]
-    if before is not None and before.total and predictions is not None:
-        findings.append(_rate(predictions, before.total))
+    findings = list(_errors(window, blocks, before))
+    if window.rows >= LEAST_ROWS:
+        findings += [*_missing(reference, window, blocks), *_unseen(reference, window, blocks)]
+    if rate is not None and rate.before:
+        findings.append(_rate(rate))
     told = [each for each in findings if each.severity in ("warning", "critical")]
-    words = "; ".join(each.words for each in told[:3]) or "the data are whole"
-    return Tier(
-        name="validity",
-        severity=worst([each.severity for each in findings]),
-        words=capital(words) + ".",
-        findings=tuple(findings),
-    )
+    severity, words = worst([each.severity for each in findings]), "; ".join(each.words for each in told[:3])
+    if window.rows < LEAST_ROWS and not told:
+        severity, words = "unknown", not_enough(window.rows)
+    words = capital(words or "the data are whole") + "."
+    return Tier(name="validity", severity=severity, words=words, findings=tuple(findings))
+
+
+def not_enough(rows: int) -> str:
+    """Without the full stop."""
+    return f"not enough data: {rows} predictions, at least {LEAST_ROWS} are needed"
 
 
 def _errors(window: Frame, blocks: Integers, before: Counts | None) -> Iterator[Finding]:
@@ -109,12 +122,13 @@ def _missing(reference: Frame, window: Frame, blocks: Integers) -> Iterator[Find
     for name in (*window.features(), *OUTPUTS):
         if name not in window.table.column_names or not reference.has(name) or not asked.rows:
             continue
-        absent, absent_before = _absent(asked, name), _absent(reference, name)
-        was = Share(float(absent_before.mean()), reference.rows)
-        limits = LIMITS["missing"]
-        yield _judged(
-            name, f"of {noun(name)} is missing, NaN or infinite", absent, blocks[answered], was, limits, asked
-        )
+        here, before = asked.of_kind(name), reference.of_kind(name)
+        if not here.any():
+            continue
+        absent, absent_before = _absent(asked, name)[here], _absent(reference, name)[before]
+        was = Share(float(absent_before.mean()), len(absent_before))
+        words, limits = f"of {noun(name)} is missing, NaN or infinite", LIMITS["missing"]
+        yield _judged(name, words, absent, blocks[answered][here], was, limits, asked.take(here))
 
 
 def _absent(frame: Frame, name: str) -> npt.NDArray[np.bool_]:
@@ -127,11 +141,14 @@ def _unseen(reference: Frame, window: Frame, blocks: Integers) -> Iterator[Findi
     limits = LIMITS["unseen"]
     for name in window.features():
         if reference.has(name) and window.has(name) and reference.is_text(name) and window.is_text(name):
+            chance = chance_of_unseen(reference.texts(name))
+            if chance > MOST_SINGLETONS:
+                continue
             values, known = window.texts(name), {each for each in reference.texts(name) if each is not None}
             is_new = np.array([each is not None and each not in known for each in values], dtype=bool)
             new = ", ".join(str(each) for each, _ in Counter(values[is_new].tolist()).most_common(3))
             words = f"have {noun(name)} {new}, which the reference has not" if new else f"have an unseen {noun(name)}"
-            yield _judged(name, words, is_new, blocks, Share(0.0, reference.rows), limits, window)
+            yield _judged(name, words, is_new, blocks, Share(chance, reference.rows), limits, window)
     if all(side.has(name) for side in (reference, window) for name in ("image_width", "image_height")):
         yield _sizes(reference, window, blocks)
 
@@ -185,8 +202,8 @@ def _judged(
     )
 
 
-def _rate(predictions: float, before: float) -> Finding:
-    ratio = predictions / before
+def _rate(rate: Rate) -> Finding:
+    ratio = max(rate.now, 1.0) / rate.before  # not one at all is the least there can be
     is_other = ratio >= RATE or ratio <= 1 / RATE
     return Finding(
         column="rate",
@@ -194,7 +211,7 @@ def _rate(predictions: float, before: float) -> Finding:
         severity="warning" if is_other else "ok",
         score=max(ratio, 1 / ratio),
         warning=RATE,
-        reference=before,
-        current=predictions,
-        words=f"{number(predictions)} predictions, {number(before)} in as long a time before",
+        reference=rate.before,
+        current=rate.now,
+        words=f"{number(rate.now)} predictions of the model, {number(rate.before)} in as long a time before",
     )

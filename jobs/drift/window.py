@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 from jobs.drift.evidence import Hour
 from jobs.drift.frame import OUTPUTS, Frame
 from jobs.drift.sampling import HourlySample
-from jobs.drift.validity import Counts
+from jobs.drift.validity import Counts, Rate
 from jobs.labelled import labelled
 from models.errors import NotFound
 from models.traffic import OK, is_feature
@@ -152,12 +152,21 @@ class HourlyTotals:
             yield Hour(start, predictions, errors, confidence / sure if sure else None)
 
 
-def count_before(table: TrafficTable, where: pc.Expression, span: Span) -> Counts | None:
-    """Statuses of the traffic before the window, over as long a time; None where there was none."""
+def count(table: TrafficTable, where: pc.Expression, span: Span) -> Counts | None:
+    """Statuses of the traffic of a span; None where there was none."""
     by_status: Counter[str] = Counter()
     rows = 0
-    for batch in table.scan(["status", "weight"], span.before.since, span.before.until, where):
+    for batch in table.scan(["status", "weight"], span.since, span.until, where):
         rows += batch.num_rows
         summed = pa.Table.from_batches([batch]).group_by("status").aggregate([("weight", "sum")])
         by_status.update(dict(zip(summed["status"].to_pylist(), summed["weight_sum"].to_pylist(), strict=True)))
     return Counts(dict(by_status), rows) if rows else None
+
+
+def rate_of(table: TrafficTable, span: Span) -> Rate | None:
+    """Of the model's answers to clients; None where the log does not reach back over all of the time before."""
+    first = next((day.first for day in table.days()), None)
+    if first is None or first > span.before.since:
+        return None
+    now, before = (count(table, ds.field("variant") != _SHADOW, each) for each in (span, span.before))
+    return Rate(now.total if now else 0.0, before.total if before else 0.0)

@@ -12,10 +12,10 @@ import pytest
 from jobs.drift.blocks import blocks_of, design_effect
 from jobs.drift.change import benjamini_hochberg, compare, judge_change
 from jobs.drift.distances import cut, effects, resampled_effects
-from jobs.drift.examination import LEAST_ROWS, Window, examine
+from jobs.drift.examination import Window, examine
 from jobs.drift.frame import Frame, comparable
 from jobs.drift.sampling import HourlySample
-from jobs.drift.validity import Counts
+from jobs.drift.validity import LEAST_ROWS, Counts
 from models.drift_report import Tier
 from tests.drift_frames import odd_frames, outputs
 
@@ -113,7 +113,7 @@ def test_errors_and_holes_are_invalid() -> None:
     brightness = window.numbers("image_brightness").copy()
     brightness[1::4] = np.nan
     spoilt = Frame(table.set_column(table.column_names.index("image_brightness"), "image_brightness", [brightness]))
-    found = tier(reference, Window(spoilt, before=Counts({"ok": 1000.0}, 1000), predictions=2000.0), "validity")
+    found = tier(reference, Window(spoilt, before=Counts({"ok": 1000.0}, 1000)), "validity")
     assert found.severity == "critical"
     assert "20 % of the inputs cannot be read (invalid_image)" in found.words
     assert "of brightness is missing, NaN or infinite" in found.words

@@ -199,8 +199,10 @@ def test_weights_are_respected(plain: Store, tables: TrafficTables) -> None:
     """Three in four predictions of the second half were not logged."""
     log(tables, 2000, writer="a", label="a")
     log(tables, 500, time=NOON + HOUR, writer="b", label="b", weight=4.0)
-    labels = freeze(plain, tables, "digits", 1, 2 * HOUR, most=1000).read(["label"])["label"].to_pylist()
+    rows = freeze(plain, tables, "digits", 1, 2 * HOUR, most=1000).read(["label", "weight"])
+    labels = rows["label"].to_pylist()
     assert [labels.count(each) for each in "ab"] == [500, 500]
+    assert set(rows["weight"].to_pylist()) == {1.0}
 
 
 @pytest.mark.parametrize(
