@@ -27,8 +27,8 @@ def turns(reports: list[Looked], **rule: Any) -> str:
     """A letter for each report: what it brought about."""
     lines: list[Line] = []
     said = ""
-    for report in reports:
-        lines.append(report)
+    for each in reports:
+        lines.append(each)
         turn = next_turn("digits", lines, AlertRule.model_validate(rule))
         said += "." if turn is None else TURNS[turn.turn]
         lines += [turn] if turn else []
