@@ -44,7 +44,7 @@ class DriftDiary:
         return self._read().get(_key(schedule))
 
     def begin(self, schedule: Schedule, now: datetime) -> tuple[int, ...] | None:
-        """Note that one begins, which counts as failed until it ends; return the versions to try again, None for all."""
+        """Note that one begins, a failure until it ends; return the versions to try again, None for all."""
         last = self.entry(schedule)
         if (
             last is None

@@ -145,6 +145,34 @@ def test_an_address_can_be_a_secret(tmp_path: Path, receiver: Receiver, monkeypa
 
 
 @pytest.mark.parametrize(
+    "address",
+    [
+        pytest.param("http://127.0.0.1:9/hidden\x01", id="a control character"),
+        pytest.param("http://127.0.0.1:9/hid den", id="a blank"),
+        pytest.param("http://user:hidden@127.0.0.1/", id="a password"),
+        pytest.param("http://127.0.0.1:hidden/", id="no port"),
+        pytest.param("http://[hidden/", id="half a bracket"),
+        pytest.param("http://hidden\udce4/", id="not UTF-8"),
+    ],
+)
+def test_a_secret_address_that_is_none_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str
+) -> None:
+    watch = Watch(tmp_path, {"kind": "json", "url_env": "HOOK"})
+    monkeypatch.setenv("HOOK", address)
+    assert watch.notify(report("critical")).failures == ("alert json-HOOK: the address is no valid URL",)
+    assert watch.slept == []
+    assert "hid" not in watch.file.path.read_text() + caplog.text
+
+
+def test_blanks_around_a_secret_address_are_no_part_of_it(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK", f" {receiver.url}/hidden\r\n")
+    assert Watch(tmp_path, {"kind": "json", "url_env": "HOOK"}).notify(report("critical")).failures == ()
+
+
+@pytest.mark.parametrize(
     ("statuses", "slept", "failure"),
     [
         pytest.param([500, 503], [1, 2], None, id="twice out of order"),
