@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -62,7 +63,8 @@ class Monitoring:
     async def _watch(self, schedule: Schedule) -> None:
         while True:
             jitter = random.uniform(0, min(MAX_JITTER_S, JITTER * schedule.every.total_seconds()))
-            while (left := self.wait_s(schedule) + jitter) > 0:
+            latest = time.monotonic() + schedule.every.total_seconds() + jitter  # the clock may be set back meanwhile
+            while (left := min(self.wait_s(schedule) + jitter, latest - time.monotonic())) > 0:
                 await asyncio.sleep(min(left, POLL_S))
             try:
                 await self.look(schedule)

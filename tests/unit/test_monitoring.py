@@ -139,6 +139,17 @@ def test_a_clock_that_is_set_back_delays_a_run_by_its_period_at_most(tmp_path: P
     assert made(tmp_path, World()).wait_s(HOURLY) == 3600
 
 
+def test_a_clock_that_is_set_back_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitoring, "POLL_S", 0.05)
+    often = HOURLY.model_copy(update={"every": timedelta(seconds=0.3)})
+    DriftDiary(drift_directory(str(tmp_path), "digits")).begin(often, datetime.now(UTC) + timedelta(days=300))
+    world = World()
+    watching = Monitoring(MonitoringSettings(traffic=str(tmp_path)).model_copy(update={"schedules": (often,)}), world)
+    with suppress(TimeoutError):
+        asyncio.run(asyncio.wait_for(watching.watch(), 2))
+    assert world.runs
+
+
 @pytest.mark.parametrize("error", ["the disk is full", "bug"])
 def test_a_run_that_fails_is_tried_again_sooner(tmp_path: Path, error: str) -> None:
     weekly = Schedule.model_validate({**DIGITS, "every": "7d", "version": 1})
