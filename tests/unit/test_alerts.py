@@ -14,7 +14,7 @@ import pytest
 
 from jobs.alerts import Notice, notify, send_test
 from jobs.incident_file import IncidentFile
-from jobs.incidents import Called, Told
+from jobs.incident_lines import Called, Told
 from models.drift_report import DriftReport, Severity
 from models.monitoring import MonitoringSettings, drift_directory
 from models.rollout import History

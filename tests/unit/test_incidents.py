@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from jobs import incidents
+from jobs import incident_lines
 from jobs.incident_file import IncidentFile
-from jobs.incidents import Line, Looked, next_turn
+from jobs.incident_lines import Line, Looked
+from jobs.incidents import next_turn
 from models.drift_report import Finding, Severity, Tier, TierName
 from models.monitoring import AlertRule
 from tests.drift_reports import report
@@ -77,7 +78,7 @@ def by_tier(letters: str, hour: float) -> Looked:
         for name, letter in zip(names, letters, strict=False)
     )
     made = report(hour=hour).model_copy(update={"tiers": tiers})
-    return incidents.looked(made, AlertRule(), timedelta(hours=1))
+    return incident_lines.looked(made, AlertRule(), timedelta(hours=1))
 
 
 def finding(severity: Severity, has_feedback: bool) -> Finding:
