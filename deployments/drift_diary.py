@@ -3,7 +3,8 @@
 import json
 import logging
 import os
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -14,12 +15,18 @@ logger = logging.getLogger("ray.serve")
 
 
 class Entry(BaseModel):
-    """When a run was begun last, and how many in a row have failed."""
+    """When a run was begun last, and how many in a row have failed or were cut short.
+
+    `whole` is when all versions were to be looked at; `left` are those of them without a report, None where none is
+    known yet.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     started: AwareDatetime
     failures: int = 0
+    whole: AwareDatetime | None = None
+    left: tuple[int, ...] | None = None
 
 
 _ENTRIES: TypeAdapter[dict[str, Entry]] = TypeAdapter(dict[str, Entry])
@@ -36,18 +43,33 @@ class DriftDiary:
         """The last run of a schedule; None where there was none yet."""
         return self._read().get(_key(schedule))
 
-    def begin(self, schedule: Schedule, now: datetime) -> None:
-        """Note that one begins."""
-        entries = self._read()
-        last = entries.get(_key(schedule))
-        self._write({**entries, _key(schedule): Entry(started=now, failures=last.failures if last else 0)})
+    def begin(self, schedule: Schedule, now: datetime) -> tuple[int, ...] | None:
+        """Note that one begins, a failure until it ends; return the versions to try again, None for all."""
+        last = self.entry(schedule)
+        if (
+            last is None
+            or not last.failures
+            or last.whole is None
+            or not timedelta(0) <= now - last.whole < schedule.every
+        ):
+            failures = last.failures if last else 0
+            self._note(schedule, Entry(started=now, whole=now, failures=failures + 1))
+            return None
+        self._note(schedule, Entry(started=now, whole=last.whole, failures=last.failures + 1, left=last.left))
+        return last.left
 
-    def end(self, schedule: Schedule, failed: bool) -> None:
-        """Note how the one that was begun ended."""
-        entries = self._read()
-        last = entries[_key(schedule)]
-        failures = last.failures + 1 if failed else 0
-        self._write({**entries, _key(schedule): Entry(started=last.started, failures=failures)})
+    def left(self, schedule: Schedule, versions: Sequence[int]) -> None:
+        """Note which versions have no report yet."""
+        last = self._read()[_key(schedule)]
+        self._note(schedule, last.model_copy(update={"left": tuple(versions)}))
+
+    def end(self, schedule: Schedule) -> None:
+        """Note that all is done."""
+        last = self._read()[_key(schedule)]
+        self._note(schedule, last.model_copy(update={"failures": 0, "left": None}))
+
+    def _note(self, schedule: Schedule, entry: Entry) -> None:
+        self._write({**self._read(), _key(schedule): entry})
 
     def _read(self) -> dict[str, Entry]:
         if self._unwritten is not None:

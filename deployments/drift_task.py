@@ -15,11 +15,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from models.drift_history import PAGE, REPORT
+from models.drift_history import NO_REFERENCE, PAGE, REPORT
 from models.drift_notice import DriftNotice
 from models.drift_report import DriftReport
 from models.durations import written
-from models.errors import Busy
+from models.errors import Busy, NotFound
 from models.monitoring import MonitoringSettings, drift_directory
 from models.store import DEFAULT_ROOT
 
@@ -60,10 +60,19 @@ class DriftRun:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What it found, and what went wrong: a report can be there though nobody could be told of it."""
+    """What it found, and what went wrong: a report can be there though nobody could be told of it.
+
+    `skipped` says why there was nothing to do: there is no reference.
+    """
 
     notice: DriftNotice | None
     error: str | None = None
+    skipped: str | None = None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is worth another try: a second report of the same traffic would count twice."""
+        return self.notice is None and self.skipped is None
 
 
 def run_drift(run: DriftRun, settings: MonitoringSettings, program: str | None = None) -> Outcome:
@@ -72,6 +81,8 @@ def run_drift(run: DriftRun, settings: MonitoringSettings, program: str | None =
         with _alone(drift_directory(settings.traffic, run.model)) as lock:
             error = _execute(run, settings, program or str(Path(sys.executable).with_name("tiltyard")), lock)
         return Outcome(_notice(run.directory), error)
+    except NotFound as missing:
+        return Outcome(None, skipped=missing.message)
     except Busy as busy:
         return Outcome(None, busy.message)
     except OSError as failure:
@@ -94,7 +105,7 @@ def _alone(directory: Path) -> Iterator[int]:
 
 
 def _execute(run: DriftRun, settings: MonitoringSettings, program: str, lock: int) -> str | None:
-    """Run the command; None, or what went wrong."""
+    """Run the command; None, or what went wrong. Raises NotFound where there is no reference."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
         given.write(settings.model_dump_json().encode())
         given.seek(0)
@@ -117,6 +128,8 @@ def _execute(run: DriftRun, settings: MonitoringSettings, program: str, lock: in
             return f"it took longer than {limit_s:g} s and was stopped"
         said.seek(max(0, said.seek(0, os.SEEK_END) - MAX_SAID))
         words = " ".join(said.read().decode(errors="replace").split())
+    if status == NO_REFERENCE:
+        raise NotFound(words)
     return None if status == 0 else f"it ended with status {status}: {words}"
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -52,6 +53,7 @@ class Monitoring:
         self._surroundings = surroundings
         self._began = datetime.now(UTC)
         self._alone: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._skipped: set[tuple[str, int]] = set()
         models = {schedule.model for schedule in settings.schedules}
         self._diaries = {model: DriftDiary(drift_directory(settings.traffic, model)) for model in models}
 
@@ -62,7 +64,8 @@ class Monitoring:
     async def _watch(self, schedule: Schedule) -> None:
         while True:
             jitter = random.uniform(0, min(MAX_JITTER_S, JITTER * schedule.every.total_seconds()))
-            while (left := self.wait_s(schedule) + jitter) > 0:
+            latest = time.monotonic() + schedule.every.total_seconds() + jitter  # the clock may be set back meanwhile
+            while (left := min(self.wait_s(schedule) + jitter, latest - time.monotonic())) > 0:
                 await asyncio.sleep(min(left, POLL_S))
             try:
                 await self.look(schedule)
@@ -75,23 +78,26 @@ class Monitoring:
         entry = self._diaries[schedule.model].entry(schedule)
         if entry is None:
             return (self._began - datetime.now(UTC)).total_seconds()
-        pause = schedule.every
+        due = (entry.whole or entry.started) + schedule.every
         if entry.failures:
-            pause = min(pause, timedelta(seconds=RETRY_S * 2 ** min(entry.failures - 1, 20)))
-        left = (entry.started + pause - datetime.now(UTC)).total_seconds()
+            due = min(due, entry.started + timedelta(seconds=RETRY_S * 2 ** min(entry.failures - 1, 20)))
+        left = (due - datetime.now(UTC)).total_seconds()
         return min(left, schedule.every.total_seconds())  # the clock may have been set back
 
     async def look(self, schedule: Schedule) -> list[Outcome]:
-        """Look at each version once, one after the other."""
+        """Look at each version once, one after the other; soon after a failure only at those without a report."""
         async with self._alone[schedule.model]:
             diary = self._diaries[schedule.model]
-            diary.begin(schedule, datetime.now(UTC))
-            try:
-                outcomes = [await self._run(schedule, version) for version in await self._versions(schedule)]
-            except Exception:
-                diary.end(schedule, failed=True)
-                raise
-            diary.end(schedule, failed=any(outcome.error for outcome in outcomes))
+            left = diary.begin(schedule, datetime.now(UTC))
+            versions = [each for each in await self._versions(schedule) if left is None or each in left]
+            outcomes: list[Outcome] = []
+            failed: list[int] = []
+            for done, version in enumerate(versions, 1):
+                outcomes.append(await self._run(schedule, version))
+                failed += [version] if outcomes[-1].has_failed else []
+                diary.left(schedule, [*failed, *versions[done:]])
+            if not failed:
+                diary.end(schedule)
             notices = [outcome.notice for outcome in outcomes if outcome.notice is not None]
             if notices:
                 await self._surroundings.tell(notices)
@@ -113,5 +119,14 @@ class Monitoring:
         outcome = await self._surroundings.run(run)
         if outcome.error is not None:
             logger.error("drift of %s version %d: %s", run.model, run.version, outcome.error)
+        self._log_once(run, outcome.skipped)
         self._surroundings.measured(run, outcome)
         return outcome
+
+    def _log_once(self, run: DriftRun, skipped: str | None) -> None:
+        key = (run.model, run.version)
+        if skipped is None:
+            self._skipped.discard(key)
+        elif key not in self._skipped:
+            self._skipped.add(key)
+            logger.warning("drift of %s version %d is not looked for: %s", run.model, run.version, skipped)

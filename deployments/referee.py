@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from deployments.drift_guard import drift_event, drift_severity, is_stopped_by_drift
+from deployments.drift_guard import DriftStanding, drift_event, drift_standing, is_stopped_by_drift
 from deployments.feedback import Feedback, Noted, Truth
 from deployments.journal import Journal
 from deployments.question import Key
@@ -99,7 +99,7 @@ class Referee:
     def drift(self, notices: Sequence[DriftNotice]) -> None:
         """Write down how drift stands where that has changed, and stop what its guard stops for it."""
         for notice in notices:
-            if drift_severity(self._journal.events(notice.model), notice.version) != notice.severity:
+            if drift_standing(self._journal.events(notice.model), notice.version) != DriftStanding.of(notice):
                 self._journal.append(drift_event(notice))
         for notice in notices:
             policy = self._policy.models.get(notice.model)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jobs.incidents import Turn, Turned
+from jobs.incident_lines import Turn, Turned
 from models.drift_report import DriftReport, Severity, Tier
 
 SCHEMA_VERSION = 1

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.message import Message
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from typing import IO, Any
 
 from models.errors import TiltyardError
@@ -89,7 +89,9 @@ def _post(alert: Webhook, data: bytes) -> None:
     except urllib.error.HTTPError as error:
         with error:
             raise _refusal(error) from None
-    except (OSError, HTTPException, ValueError) as error:  # no connection, no answer in time, none that is HTTP
+    except (ValueError, InvalidURL):  # which say it whole, and it can be a secret
+        raise Refused("the address is no valid URL") from None
+    except (OSError, HTTPException) as error:  # no connection, no answer in time, none that is HTTP
         reason = getattr(error, "reason", error)
         raise NotSent(f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason)) from None
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from jobs.alert_messages import payload, slack, trial_payload, trial_slack
 from jobs.alert_senders import Outcome, send
 from jobs.incident_file import IncidentFile
-from jobs.incidents import Line, Looked, Told, Turned, looked, next_turn
+from jobs.incident_lines import Line, Looked, Told, Turned, looked
+from jobs.incidents import next_turn
 from jobs.on_critical import call_once
 from models.drift_report import DriftReport
 from models.monitoring import Alert, AlertRule, MonitoringSettings, drift_directory

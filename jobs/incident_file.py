@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from jobs.incidents import LINE, Line
+from jobs.incident_lines import LINE, Line
 from models.append_only import append_lines, read_lines
 from models.locking import locked
 

@@ -3,72 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
-
-from models.drift_report import DriftReport, Severity, worst
+from jobs.incident_lines import Line, Looked, Turn, Turned
+from jobs.incident_rule import has_recovered, is_bad, of_incident, rank, reached
 from models.monitoring import AlertRule, Level
 
 STALE_AFTER = 3
 """A version that was not looked at for so many of its periods runs no more, and keeps no incident open."""
-
-Turn = Literal["opened", "worse", "resolved"]
-
-_ORDER: Mapping[Severity, int] = {"unknown": 0, "ok": 0, "warning": 1, "critical": 2}
-
-
-class _Line(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    time: datetime
-
-
-class Looked(_Line):
-    """A report: `severity` is that of the tiers that the rule looks at; `every_s` how often there is one."""
-
-    record: Literal["looked"] = "looked"
-    version: int
-    severity: Severity
-    words: str = ""
-    every_s: float | None = None
-
-
-class Turned(_Line):
-    """An incident began, got worse or ended; `level` is the worst it was. `incident` is its name."""
-
-    record: Literal["turned"] = "turned"
-    incident: str
-    turn: Turn
-    level: Level
-    since: datetime
-    versions: tuple[int, ...] = ()
-    words: str = ""
-
-
-class Told(_Line):
-    """A message about a turn: it arrived at `target`, or `error` says why it was given up after `attempts`."""
-
-    record: Literal["told"] = "told"
-    incident: str
-    turn: Turn
-    target: str
-    attempts: int
-    error: str | None = None
-
-
-class Called(_Line):
-    """A command was started for an incident, and once it has ended, with which `outcome`."""
-
-    record: Literal["called"] = "called"
-    incident: str
-    command: tuple[str, ...]
-    outcome: str | None = None
-
-
-Line = Annotated[Looked | Turned | Told | Called, Field(discriminator="record")]
-LINE: TypeAdapter[Line] = TypeAdapter(Line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +19,6 @@ class Standing:
 
     incident: Turned | None
     reports: Mapping[int, Sequence[Looked]]
-
-
-def looked(report: DriftReport, rule: AlertRule, every: timedelta | None) -> Looked:
-    """What an incident has to know of a report."""
-    return Looked(
-        time=report.created,
-        version=report.version,
-        severity=worst([tier.severity for tier in report.tiers if tier.name in rule.tiers]),
-        words=report.words,
-        every_s=None if every is None else every.total_seconds(),
-    )
 
 
 def standing(lines: Iterable[Line]) -> Standing:
@@ -111,13 +42,13 @@ def next_turn(model: str, lines: Sequence[Line], rule: AlertRule) -> Turned | No
         return None
     found = standing(lines)
     known = {version: _known(reports) for version, reports in found.reports.items() if not _is_stale(reports, now)}
-    level = max((_reached(reports, rule) for reports in known.values()), key=_rank, default=None)
+    level = max((reached(reports, rule) for reports in known.values()), key=rank, default=None)
     if found.incident is None:
         return None if level is None else _turned(_name(model, now), "opened", level, now, now, known, rule)
     name, since, before = found.incident.incident, found.incident.since, found.incident.level
-    if level is not None and _rank(level) > _rank(before):
+    if level is not None and rank(level) > rank(before):
         return _turned(name, "worse", level, now, since, known, rule)
-    if all(_has_recovered(reports, rule) for reports in known.values()):
+    if all(has_recovered(of_incident(reports, since, rule.of), rule) for reports in known.values()):
         return _turned(name, "resolved", before, now, since, known, rule, found.incident.versions)
     return None
 
@@ -132,7 +63,7 @@ def _turned(
     rule: AlertRule,
     versions: tuple[int, ...] = (),
 ) -> Turned:
-    bad = {version: each[-1] for version, each in known.items() if each and _is_bad(each[-1], rule.level)}
+    bad = {version: each[-1] for version, each in known.items() if each and is_bad(each[-1].severity, rule.level)}
     words = "; ".join(f"version {version}: {each.words}" for version, each in sorted(bad.items()))
     named = versions or tuple(sorted(bad)) or tuple(sorted(known))
     return Turned(time=now, incident=name, turn=turn, level=level, since=since, versions=named, words=words)
@@ -149,25 +80,3 @@ def _known(reports: Sequence[Looked]) -> list[Looked]:
 def _is_stale(reports: Sequence[Looked], now: datetime) -> bool:
     every_s = reports[-1].every_s
     return every_s is not None and (now - reports[-1].time).total_seconds() > STALE_AFTER * every_s
-
-
-def _reached(reports: Sequence[Looked], rule: AlertRule) -> Level | None:
-    """The highest level that enough of the last reports are at."""
-    levels: tuple[Level, ...] = ("critical", "warning") if rule.level == "warning" else ("critical",)
-    last = reports[-rule.of :]
-    return next((level for level in levels if sum(_is_bad(each, level) for each in last) >= rule.after), None)
-
-
-def _has_recovered(reports: Sequence[Looked], rule: AlertRule) -> bool:
-    if not any(_is_bad(each, rule.level) for each in reports):
-        return True
-    last = reports[-rule.resolve_after :]
-    return len(last) >= rule.resolve_after and not any(_is_bad(each, rule.level) for each in last)
-
-
-def _is_bad(report: Looked, level: Level) -> bool:
-    return _ORDER[report.severity] >= _ORDER[level]
-
-
-def _rank(level: Level | None) -> int:
-    return 0 if level is None else _ORDER[level]

@@ -8,7 +8,7 @@ from pathlib import Path
 from jobs.alert_messages import payload
 from jobs.alert_senders import run_command
 from jobs.incident_file import IncidentFile
-from jobs.incidents import Called, Turned
+from jobs.incident_lines import Called, Turned
 from models.drift_report import DriftReport
 from models.monitoring import MonitoringSettings, OnCritical
 from models.rollout import Event, History

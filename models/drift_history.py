@@ -11,6 +11,9 @@ from models.monitoring import drift_directory
 
 REPORT = "report.json"
 PAGE = "report.html"
+NO_REFERENCE = 4
+"""Exit status of `tiltyard drift` where there is nothing to compare with."""
+
 KEPT_PAGES = 50
 """A page has megabytes; reports are kept for ever."""
 

@@ -5,11 +5,14 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from models.drift_report import DriftReport, Severity, TierName
+from models.drift_report import DriftReport, ReferenceSource, Severity, TierName
 
 
 class DriftNotice(BaseModel):
-    """How bad a report is, in all and by tier, what it says, when it was made, and where its page lies."""
+    """How bad a report is, in all and by tier, what it says, when it was made, and where its page lies.
+
+    `reference` is what it was measured against; None where that is not known.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -17,6 +20,7 @@ class DriftNotice(BaseModel):
     version: int
     severity: Severity
     tiers: Mapping[TierName, Severity] = {}
+    reference: ReferenceSource | None = None
     words: str
     created: datetime
     page: str | None = None
@@ -29,6 +33,7 @@ class DriftNotice(BaseModel):
             version=report.version,
             severity=report.severity,
             tiers={tier.name: tier.severity for tier in report.tiers},
+            reference=report.reference.source,
             words=report.words,
             created=report.created,
             page=page,

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Severity = Literal["ok", "warning", "critical", "unknown"]
 """`unknown`: not enough data, or nothing that could tell."""
 
+ReferenceSource = Literal["validation", "traffic"]
 TierName = Literal["validity", "drift", "harm"]
 
 _ORDER: tuple[Severity, ...] = ("unknown", "ok", "warning", "critical")
@@ -65,7 +66,7 @@ class Window(_Part):
 class Reference(_Part):
     """What it is measured against: the `validation` set, or `traffic` that was frozen."""
 
-    source: Literal["validation", "traffic"]
+    source: ReferenceSource
     rows: int = Field(ge=0)
 
 

@@ -105,7 +105,7 @@ class Webhook(_Alert):
         if self.url is not None:
             return self.url
         assert self.url_env is not None
-        address = os.environ.get(self.url_env, "")
+        address = os.environ.get(self.url_env, "").strip()
         if not address.startswith(("http://", "https://")):
             raise InvalidConfig(f"the environment variable {self.url_env} holds no http(s) address")
         return address

@@ -15,8 +15,8 @@ DRIFT = """Ask of the logged traffic: is it whole, has it changed, does that do 
     tiltyard drift digits --since 1h --fail-on critical
     ray job submit -- tiltyard drift digits
 
-It needs an environment of its own: `make drift`. Exit status: 0; 3 where what --fail-on names is reached; 1 where it
-could not be done.
+It needs an environment of its own: `make drift`. Exit status: 0; 3 where what --fail-on names is reached; 4 where there
+is no reference to compare with; 1 where it could not be done.
 """
 
 

@@ -9,7 +9,7 @@ from rich.table import Column, Table
 from jobs.cli.carried_out import print_json
 from jobs.cli.options import JsonOption, ModelArgument
 from jobs.incident_file import IncidentFile
-from jobs.incidents import Called, Line, Told, Turned
+from jobs.incident_lines import Called, Line, Told, Turned
 from jobs.printing import out
 from models.drift_history import PAGE, runs
 from models.drift_report import DriftReport, Severity, TierName

@@ -13,9 +13,10 @@ from rich.markup import escape
 from jobs.drift.job import PAGE, REPORT, Question, run
 from jobs.drift.page_words import STATES
 from jobs.notification import notify_as_configured
+from models.drift_history import NO_REFERENCE
 from models.drift_report import DriftReport, Severity
 from models.durations import parse_duration
-from models.errors import InvalidRequest, TiltyardError
+from models.errors import InvalidRequest, NotFound, TiltyardError
 from models.store import DEFAULT_ROOT, Store
 from models.traffic_tables import TrafficTables
 
@@ -46,7 +47,7 @@ def main(
         report, written = run(question, TrafficTables(root), Store(store), directory, _show)
     except TiltyardError as error:
         _refuse(error, as_json)
-        raise SystemExit(FAILED) from None
+        raise SystemExit(NO_REFERENCE if type(error) is NotFound else FAILED) from None
     if as_json:
         sys.stdout.write(json.dumps(report.model_dump(mode="json") | {"directory": str(written)}) + "\n")
     else:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from jobs.comparison_charts import Tick
 from jobs.drift import page_words, plots
 from jobs.drift.evidence import Evidence
+from jobs.drift.words import capital
 from jobs.number_words import percent
 from jobs.pages import environment
 from models.drift_report import DriftReport, Finding, Severity
@@ -84,6 +85,7 @@ def drift_page(report: DriftReport, evidence: Evidence, evidently: str | None = 
             p_value=page_words.p_value,
             limit=page_words.limit,
             percent=percent,
+            capital=capital,
         )
         .get_template("drift.html.jinja")
         .render(

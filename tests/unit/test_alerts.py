@@ -14,7 +14,7 @@ import pytest
 
 from jobs.alerts import Notice, notify, send_test
 from jobs.incident_file import IncidentFile
-from jobs.incidents import Called, Told
+from jobs.incident_lines import Called, Told
 from models.drift_report import DriftReport, Severity
 from models.monitoring import MonitoringSettings, drift_directory
 from models.rollout import History
@@ -142,6 +142,34 @@ def test_an_address_can_be_a_secret(tmp_path: Path, receiver: Receiver, monkeypa
     monkeypatch.delenv("HOOK")
     (failure,) = watch.notify(report("ok", hour=1)).failures or watch.notify(report("ok", hour=2)).failures
     assert failure == "alert json-HOOK: the environment variable HOOK holds no http(s) address"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        pytest.param("http://127.0.0.1:9/hidden\x01", id="a control character"),
+        pytest.param("http://127.0.0.1:9/hid den", id="a blank"),
+        pytest.param("http://user:hidden@127.0.0.1/", id="a password"),
+        pytest.param("http://127.0.0.1:hidden/", id="no port"),
+        pytest.param("http://[hidden/", id="half a bracket"),
+        pytest.param("http://hidden\udce4/", id="not UTF-8"),
+    ],
+)
+def test_a_secret_address_that_is_none_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str
+) -> None:
+    watch = Watch(tmp_path, {"kind": "json", "url_env": "HOOK"})
+    monkeypatch.setenv("HOOK", address)
+    assert watch.notify(report("critical")).failures == ("alert json-HOOK: the address is no valid URL",)
+    assert watch.slept == []
+    assert "hid" not in watch.file.path.read_text() + caplog.text
+
+
+def test_blanks_around_a_secret_address_are_no_part_of_it(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK", f" {receiver.url}/hidden\r\n")
+    assert Watch(tmp_path, {"kind": "json", "url_env": "HOOK"}).notify(report("critical")).failures == ()
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_it_says(words: str) -> None:
 
 def test_the_worst_comes_first() -> None:
     text = Page(drift_page(FULL, EVIDENCE)).text
-    assert text.index("What changed") < text.index("it is darker") < text.index("JPEG images appeared")
+    assert text.index("What changed") < text.index("It is darker") < text.index("JPEG images appeared")
 
 
 def test_what_comes_from_outside_is_text() -> None:

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from jobs import incident_lines
 from jobs.incident_file import IncidentFile
-from jobs.incidents import Line, Looked, next_turn
-from models.drift_report import Severity
+from jobs.incident_lines import Line, Looked
+from jobs.incidents import next_turn
+from models.drift_report import Finding, Severity, Tier, TierName
 from models.monitoring import AlertRule
+from tests.drift_reports import report
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LETTERS: dict[str, Severity] = {"o": "ok", "w": "warning", "c": "critical", "u": "unknown"}
@@ -25,8 +28,8 @@ def turns(reports: list[Looked], **rule: Any) -> str:
     """A letter for each report: what it brought about."""
     lines: list[Line] = []
     said = ""
-    for report in reports:
-        lines.append(report)
+    for each in reports:
+        lines.append(each)
         turn = next_turn("digits", lines, AlertRule.model_validate(rule))
         said += "." if turn is None else TURNS[turn.turn]
         lines += [turn] if turn else []
@@ -60,6 +63,45 @@ def turns(reports: list[Looked], **rule: Any) -> str:
 )
 def test_reports_make_incidents(reports: str, expected: str, rule: dict[str, Any]) -> None:
     assert turns([looked(letter, hour) for hour, letter in enumerate(reports)], **rule) == expected
+
+
+def by_tier(letters: str, hour: float) -> Looked:
+    """Validity, drift, harm; a fourth letter f says that harm is known by feedback."""
+    names: tuple[TierName, ...] = ("validity", "drift", "harm")
+    tiers = tuple(
+        Tier(
+            name=name,
+            severity=LETTERS[letter],
+            words="it changed",
+            findings=(finding(LETTERS[letter], letters.endswith("f")),) if name == "harm" else (),
+        )
+        for name, letter in zip(names, letters, strict=False)
+    )
+    made = report(hour=hour).model_copy(update={"tiers": tiers})
+    return incident_lines.looked(made, AlertRule(), timedelta(hours=1))
+
+
+def finding(severity: Severity, has_feedback: bool) -> Finding:
+    method = "accuracy" if has_feedback else "estimated accuracy"
+    return Finding(column="label", method=method, severity=severity, words="it is worse")
+
+
+@pytest.mark.parametrize(
+    ("reports", "expected", "rule"),
+    [
+        pytest.param("owu owu ouu ouu ouu", ".O...", {}, id="too little data for what was bad"),
+        pytest.param("owu owu ouu oou oou", ".O..R", {}, id="and enough again"),
+        pytest.param("owu oou owu oou oou", "..O.R", {}, id="of the others nothing need be known"),
+        pytest.param("owu ouu ouu ouu owu", "....O", {}, id="too little data does not make it forgotten"),
+        pytest.param("ocu ocu owu ouu ouo", ".O...", {}, id="nor does another question's answer"),
+        pytest.param("oowf oowf ooo ooo ooo", ".O...", {}, id="an estimate takes back no feedback"),
+        pytest.param("oowf oowf ooo ooof ooo ooof", ".O...R", {"resolve_after": 3}, id="feedback does"),
+        pytest.param("oow oow ooo ooo", ".O.R", {}, id="an estimate takes back an estimate"),
+        pytest.param("oowf ooo ooo ooo owo owo ooo ooo", ".....O.R", {}, id="what led to no incident keeps none open"),
+    ],
+)
+def test_what_is_not_known_is_not_well(reports: str, expected: str, rule: dict[str, Any]) -> None:
+    assert turns([by_tier(letters, hour) for hour, letters in enumerate(reports.split())], **rule) == expected
 
 
 def test_two_versions_are_one_incident_that_ends_when_both_are_well() -> None:

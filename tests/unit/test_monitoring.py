@@ -88,6 +88,10 @@ class World:
         error = self.errors.pop(0) if self.errors else None
         if error == "bug":
             raise RuntimeError(error)
+        if error == "no reference":
+            return Outcome(None, skipped=error)
+        if error == "nobody was told":
+            return Outcome(DriftNotice.of(report(version=run.version)), error)
         return Outcome(None if error else DriftNotice.of(report(version=run.version)), error)
 
     async def tell(self, notices: Sequence[DriftNotice]) -> None:
@@ -135,6 +139,17 @@ def test_a_clock_that_is_set_back_delays_a_run_by_its_period_at_most(tmp_path: P
     assert made(tmp_path, World()).wait_s(HOURLY) == 3600
 
 
+def test_a_clock_that_is_set_back_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitoring, "POLL_S", 0.05)
+    often = HOURLY.model_copy(update={"every": timedelta(seconds=0.3)})
+    DriftDiary(drift_directory(str(tmp_path), "digits")).begin(often, datetime.now(UTC) + timedelta(days=300))
+    world = World()
+    watching = Monitoring(MonitoringSettings(traffic=str(tmp_path)).model_copy(update={"schedules": (often,)}), world)
+    with suppress(TimeoutError):
+        asyncio.run(asyncio.wait_for(watching.watch(), 2))
+    assert world.runs
+
+
 @pytest.mark.parametrize("error", ["the disk is full", "bug"])
 def test_a_run_that_fails_is_tried_again_sooner(tmp_path: Path, error: str) -> None:
     weekly = Schedule.model_validate({**DIGITS, "every": "7d", "version": 1})
@@ -145,6 +160,50 @@ def test_a_run_that_fails_is_tried_again_sooner(tmp_path: Path, error: str) -> N
             asyncio.run(watching.look(weekly))
         waits.append(round(watching.wait_s(weekly)))
     assert waits == [60, 120, 7 * 86400]
+
+
+def test_only_what_gave_no_report_is_tried_again(tmp_path: Path) -> None:
+    world = World(None, "the disk is full", "the disk is full")
+    watching = made(tmp_path, world)
+    waits = []
+    for _ in range(3):
+        asyncio.run(watching.look(HOURLY))
+        waits.append(round(watching.wait_s(HOURLY)))
+    assert [run.version for run in world.runs] == [1, 2, 2, 2]
+    assert waits == [60, 120, 3600]
+
+
+@pytest.mark.parametrize("error", ["no reference", "nobody was told"])
+def test_what_another_try_would_not_mend_waits_for_the_next_period(tmp_path: Path, error: str) -> None:
+    watching = made(tmp_path, World(None, error))
+    asyncio.run(watching.look(HOURLY))
+    assert watching.wait_s(HOURLY) > 3590
+
+
+def test_that_there_is_no_reference_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    watching = made(tmp_path, World(*["no reference"] * 4))
+    for _ in range(2):
+        asyncio.run(watching.look(HOURLY))
+    assert caplog.text.count("digits version 2 is not looked for: no reference") == 1
+
+
+def test_a_run_that_a_restart_cut_short_is_made_up_for(tmp_path: Path) -> None:
+    cut = World(None, "cut")
+
+    async def run(run: DriftRun) -> Outcome:
+        if cut.runs:
+            raise asyncio.CancelledError
+        return await World.run(cut, run)
+
+    cut.run = run  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(made(tmp_path, cut).look(HOURLY))
+    world = World()
+    watching = made(tmp_path, world)
+    assert watching.wait_s(HOURLY) <= 60
+    asyncio.run(watching.look(HOURLY))
+    assert [run.version for run in world.runs] == [2]  # the first has its report
+    assert watching.wait_s(HOURLY) > 3500
 
 
 def test_two_schedules_of_a_model_take_turns(tmp_path: Path) -> None:
@@ -242,6 +301,11 @@ def test_a_report_counts_though_nobody_could_be_told(tmp_path: Path, run: DriftR
     outcome = run_drift(run, settings_of(tmp_path), program(tmp_path, code))
     assert outcome.notice is not None
     assert outcome.error == "it ended with status 1: the webhook answered 500"
+
+
+def test_without_a_reference_a_run_is_skipped(tmp_path: Path, run: DriftRun) -> None:
+    code = program(tmp_path, "print('no reference'); sys.exit(4)")
+    assert run_drift(run, settings_of(tmp_path), code) == Outcome(None, skipped="no reference")
 
 
 def test_two_runs_of_a_model_are_never_under_way_at_once(tmp_path: Path, run: DriftRun) -> None:

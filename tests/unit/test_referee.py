@@ -12,7 +12,7 @@ from deployments.feedback import Truth
 from deployments.referee import Referee
 from deployments.scores import Prediction, RouterReport
 from models.drift_notice import DriftNotice
-from models.drift_report import Severity
+from models.drift_report import ReferenceSource, Severity
 from models.errors import ModelNotFound
 from models.policy import RoutingPolicy
 from models.rollout import Event, History
@@ -220,9 +220,14 @@ def test_a_model_that_nobody_contests_has_no_rollout(tmp_path: Path) -> None:
         Table(tmp_path).referee.rollout("cats")
 
 
-def notice(severity: Severity, version: int = 2) -> DriftNotice:
+def notice(severity: Severity, version: int = 2, reference: ReferenceSource = "validation") -> DriftNotice:
     return DriftNotice(
-        model="digits", version=version, severity=severity, words="images are darker", created=datetime.now(UTC)
+        model="digits",
+        version=version,
+        severity=severity,
+        reference=reference,
+        words="images are darker",
+        created=datetime.now(UTC),
     )
 
 
@@ -251,6 +256,19 @@ def test_a_version_that_drifts_is_stopped(
         stop = table.history.events()[-1]
         assert (stop.action, stop.by, stop.evidence["severity"]) == ("rollback", "referee", told[0])
         assert "images are darker" in table.referee.rollout("digits")["variants"][1]["stopped_because"]
+
+
+@pytest.mark.parametrize(("champions", "expected"), [("traffic", 0.5), ("validation", 0.0)])
+def test_nobody_is_stopped_by_what_cannot_be_compared(
+    tmp_path: Path, champions: ReferenceSource, expected: float
+) -> None:
+    table = Table(tmp_path, **STRICT)
+    table.report()
+    table.referee.drift([notice("ok", 1, "traffic")])
+    table.referee = Referee(table.store)
+    table.report()
+    table.referee.drift([notice("ok", 1, champions), notice("critical")])
+    assert table.report() == {2: expected}
 
 
 def test_drift_is_audited_where_it_changes(tmp_path: Path) -> None:

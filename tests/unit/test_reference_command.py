@@ -7,6 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from jobs.drift.__main__ import main
+from models.drift_history import NO_REFERENCE
 from models.errors import InvalidRequest
 from models.store import Store
 from models.traffic_tables import TrafficTables
@@ -37,6 +39,12 @@ def test_it_is_shown_frozen_and_reset(store: Store, root: Path) -> None:
     assert tiltyard(store, "digits") == frozen
     assert "has no reference" in tiltyard(store, "digits", "--reset")
     assert "Nothing was frozen." in tiltyard(store, "digits", "--reset")
+
+
+def test_a_drift_run_without_one_ends_with_a_status_of_its_own(store: Store, root: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main("digits", root=str(root), version=1, store=store.root)
+    assert ended.value.code == NO_REFERENCE
 
 
 def test_it_is_told_as_json(store: Store, root: Path) -> None:
