@@ -124,14 +124,14 @@ def append_spooled(tables: TrafficTables, spool: Spool, retention: Retention, no
         writers = [(writer, stack.enter_context(writer.held())) for writer in spool.writers()]
         for stream, left in _by_stream([writer for writer, _ in writers]).items():
             tidied(stream, left)
-        if retention and spool.sweep_is_due():
-            for stream in _streams(tables):
-                tidied(stream, [], is_swept=True)
-            (spool.path / SWEPT).touch()
         for writer, is_gone in writers:
             if is_gone and not writer.streams():
                 spool.put_away(writer)
                 done.writers_gone += 1
+    if retention and spool.sweep_is_due():
+        for stream in _streams(tables):
+            tidied(stream, [], is_swept=True)
+        (spool.path / SWEPT).touch()
     if failures:
         raise failures[0]
     return done
