@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from scipy.stats import t as student
 
-from jobs.drift.blocks import clustered_error
+from jobs.drift.blocks import Integers, clustered_error
 from jobs.drift.change import Comparison
 from jobs.drift.frame import Numbers
 from jobs.drift.labelled import LEAST_LABELLED, Labelled
@@ -109,15 +109,22 @@ def _with_error(
     dice = np.random.default_rng(0)
     rows = dice.choice(before.rows, min(before.rows, MAX_ROWS), replace=False)
     features, right = _logit(before.confidence[rows]), before.is_right[rows].astype(np.float64)
-    drawn = dice.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=RESAMPLES).astype(np.float64)
+    drawn = _resampled(before.blocks[rows], dice)
     fits = _platt(features, right, np.concatenate([np.ones((1, len(rows))), drawn]))
     place = _logit(confidence)
     some = place if len(place) <= MAX_ROWS else dice.choice(place, MAX_ROWS, replace=False)
-    accuracies = drawn @ right / len(rows)
+    accuracies = drawn @ right / drawn.sum(axis=1)
     differences = accuracies - _sigmoid(fits[1:, :1] + fits[1:, 1:] * some).mean(axis=1)
     each = _sigmoid(fits[0, 0] + fits[0, 1] * place)
     error = float(np.hypot(differences.std(), clustered_error(each, between.blocks[known.astype(bool)])))
     return float(before.is_right.mean()), float(each.mean()), error
+
+
+def _resampled(blocks: Integers, dice: np.random.Generator) -> Numbers:
+    """How often each row is drawn, [resamples, rows]: alike rows are drawn together, block by block."""
+    numbers, each = np.unique(blocks, return_inverse=True)
+    drawn = dice.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), size=RESAMPLES)
+    return np.asarray(drawn[:, each], dtype=np.float64)
 
 
 def _platt(features: Numbers, right: Numbers, weights: Numbers) -> Numbers:

@@ -162,8 +162,8 @@ def _weighted_bins(of: Labelled | None) -> Iterator[tuple[CalibrationBin, float]
     for each in np.unique(place):
         here = place == each
         weights = of.weights[here]
-        means = (float(np.average(values[here], weights=weights)) for values in (of.confidence, of.is_right))
-        yield CalibrationBin(*means, int(here.sum())), float(weights.sum())
+        confidence, right = (float(np.average(side[here], weights=weights)) for side in (of.confidence, of.is_right))
+        yield CalibrationBin(confidence, right, int(here.sum())), float(weights.sum())
 
 
 def expected_calibration_error(of: Labelled) -> float:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def tables(tmp_path: Path) -> TrafficTables:
     return TrafficTables(str(tmp_path / "traffic"))
 
 
-def log(tables: TrafficTables, count: int, time: datetime, **columns: object) -> None:
+def log(tables: TrafficTables, count: int, time: datetime, **columns: Any) -> None:
     tables.predictions("digits").append(predictions(count, time=time, writer=f"{time}{columns}", **columns))
 
 

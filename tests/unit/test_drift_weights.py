@@ -49,13 +49,15 @@ def test_a_bin_is_of_what_its_labels_stand_for() -> None:
     frame = labels(True).table
     same = frame.set_column(frame.column_names.index("confidence"), "confidence", pa.array([0.85] * ROWS))
     (only,) = calibration_bins(Labelled(Frame(same), np.arange(ROWS)))
-    assert (only.accuracy, only.rows) == (pytest.approx(0.9), ROWS)
+    assert only.accuracy == pytest.approx(0.9)
+    assert only.rows == ROWS
 
 
 def test_an_hour_is_of_what_its_labels_stand_for() -> None:
     hour = Hour(datetime(1970, 1, 1, tzinfo=UTC), 1000.0, 0.0)
     found = _with_accuracy(hour, labels(True))
-    assert (found.accuracy, found.labelled) == (pytest.approx(0.9), ROWS)
+    assert found.accuracy == pytest.approx(0.9)
+    assert found.labelled == ROWS
 
 
 def test_unequal_weights_make_a_mean_less_certain() -> None:
