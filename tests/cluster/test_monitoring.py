@@ -5,6 +5,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from jobs import digits
 from jobs.serve_config import ServeConfig
+from models.traffic_tables import TrafficTables
 from tests.cluster.conftest import Running
 from tests.unit.test_alerts import Receiver, receiver
 
@@ -24,12 +26,23 @@ PERIODS = 8
 DRIFT_PYTHON = ".venv-drift/bin/python"
 
 
+@pytest.fixture(scope="module")
+def good() -> list[bytes]:
+    return list(digits.load().held_out.files)
+
+
 @pytest.fixture
-def monitored(running: Running, receiver: Receiver) -> Iterator[Running]:
-    """The service with a monitoring application that looks at the last predictions every few seconds."""
+def monitored(running: Running, receiver: Receiver, good: list[bytes]) -> Iterator[Running]:
+    """The service with a monitoring application that looks at the last predictions every few seconds.
+
+    They are as the reference is, whatever was asked of the service before.
+    """
     written = running.config.read_text()
     config = ServeConfig.read(running.config)
     gateway = config.data["applications"][0]["args"]
+    began = datetime.now(UTC)
+    send(running, good, WINDOW)
+    wait_until_logged(TrafficTables(traffic_root(gateway)), began)
     rule = {"after": 1, "of": 1, "resolve_after": 1, "level": "critical", "tiers": ["drift"]}
     config.data["applications"].append(
         {
@@ -63,6 +76,13 @@ def traffic_root(gateway: Any) -> str:
     return str((gateway.get("traffic_log") or {}).get("root", "models/traffic"))
 
 
+def wait_until_logged(tables: TrafficTables, since: datetime) -> None:
+    deadline = time.monotonic() + 120
+    while tables.predictions("digits").read(["time"], since).num_rows < WINDOW:
+        assert time.monotonic() < deadline
+        time.sleep(1)
+
+
 def spoilt(picture: bytes) -> bytes:
     """The same digit, inverted."""
     with Image.open(io.BytesIO(picture)) as image:
@@ -88,8 +108,9 @@ def until(receiver: Receiver, count: int, running: Running, pictures: list[bytes
 
 @pytest.mark.skipif(not os.access(DRIFT_PYTHON, os.X_OK), reason="`make drift` makes the drift job's environment")
 @pytest.mark.timeout(600)
-def test_one_message_when_the_stream_shifts_and_one_when_it_is_over(monitored: Running, receiver: Receiver) -> None:
-    good = list(digits.load().held_out.files)
+def test_one_message_when_the_stream_shifts_and_one_when_it_is_over(
+    monitored: Running, receiver: Receiver, good: list[bytes]
+) -> None:
     bad = [spoilt(picture) for picture in good]
     send(monitored, good, WINDOW + 200)
     time.sleep(EVERY_S)
