@@ -22,7 +22,7 @@ __all__ = ["receiver"]
 
 EVERY_S = 20
 WINDOW = 1000
-PERIODS = 8
+PERIODS = 12
 DRIFT_PYTHON = ".venv-drift/bin/python"
 
 
