@@ -11,21 +11,13 @@ from typer.core import TyperGroup
 from jobs.cli.carried_out import print_json
 from jobs.cli.options import CONFIG, FileOption, JsonOption, ModelArgument
 from jobs.cli.progress import shown_progress
+from jobs.cli.traffic_place import RootOption, beginning, said_of_log, traffic_root
 from jobs.printing import out
 from models.errors import InvalidRequest
 from models.traffic_settings import TrafficLogSettings
 
 _WAIT_S = 60.0
 
-RootOption = Annotated[
-    str | None,
-    typer.Option(
-        "--root",
-        envvar="TILTYARD_TRAFFIC",
-        help="The tables: a directory, or s3://bucket/prefix; by default as FILE says.",
-        show_default=False,
-    ),
-]
 SpoolOption = Annotated[
     Path | None,
     typer.Option(
@@ -261,15 +253,13 @@ def _settings(
 
     Routers give all of it: a file that somebody is changing must not stop them.
     """
-    from jobs.serve_config import ServeConfig, validated
+    from jobs.serve_config import validated
 
-    said: dict[str, Any] = {}
-    if None in (root, spool, retention_days, inputs_retention_days) and file.exists():
-        said = dict(ServeConfig.read(file).gateway_args.get("traffic_log") or {})
+    is_all_given = None not in (root, spool, retention_days, inputs_retention_days)
+    said = {} if is_all_given else said_of_log(file)
     if root is not None:
         said.pop("spool", None)
-        # A path that is typed is relative to where it is typed.
-        said["root"] = root if "://" in root else str(Path(root).resolve())
+        said["root"] = traffic_root(root, file)
     if spool is not None:
         said["spool"] = str(spool.resolve())
     if root is not None and "://" in root and spool is None:
@@ -281,8 +271,6 @@ def _settings(
 
 
 def _moment(text: str | None) -> datetime | None:
-    from jobs.cli.traffic_place import beginning
-
     return None if text is None else beginning(text)
 
 

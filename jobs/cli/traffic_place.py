@@ -29,17 +29,24 @@ def traffic_tables(root: str | None, file: Path) -> "TrafficTables":
     """The tables at `root`, else where the gateway of serve_config.yaml puts them. Raises InvalidConfig."""
     from models.traffic_tables import TrafficTables
 
-    return TrafficTables(root or _configured(file))
+    return TrafficTables(traffic_root(root, file))
 
 
-def _configured(file: Path) -> str:
-    said: dict[str, Any] = {}
-    if file.exists():
-        from jobs.serve_config import ServeConfig
+def traffic_root(root: str | None, file: Path) -> str:
+    """Where the tables are: `root`, relative to where it is typed, else as the file says. Raises InvalidConfig."""
+    if root:
+        return root if "://" in root else str(Path(root).resolve())
+    said = str(said_of_log(file).get("root") or TrafficLogSettings.model_fields["root"].default)
+    return said if "://" in said else str(resolve_root(said))
 
-        said = ServeConfig.read(file).gateway_args.get("traffic_log") or {}
-    root = str(said.get("root") or TrafficLogSettings.model_fields["root"].default)
-    return root if "://" in root else str(resolve_root(root))
+
+def said_of_log(file: Path) -> dict[str, Any]:
+    """What serve_config.yaml says of the traffic log; nothing where there is no such file. Raises InvalidConfig."""
+    if not file.exists():
+        return {}
+    from jobs.serve_config import ServeConfig
+
+    return dict(ServeConfig.read(file).gateway_args.get("traffic_log") or {})
 
 
 def beginning(since: str) -> datetime:
