@@ -36,8 +36,13 @@ def share(is_right: Flags, weight: Floats) -> Share | None:
     return Share(value, *wilson(value * count, count))
 
 
+def kish(weight: Floats) -> float:
+    """How many rows of equal weight rows of these weights amount to, whatever they say; there is at least one."""
+    return float(weight.sum() ** 2 / (weight**2).sum())
+
+
 def effective_count(is_right: Flags, weight: Floats, value: float) -> float:
     """How many labels of equal weight would say as much."""
-    by_weight = float(weight.sum() ** 2 / (weight**2).sum())
+    by_weight = kish(weight)
     variance = float((weight**2 * (is_right - value) ** 2).sum() / weight.sum() ** 2)
     return by_weight if variance <= 0 else min(by_weight, value * (1 - value) / variance)

@@ -28,13 +28,13 @@ def classify(row: npt.NDArray[Any], output: OutputKind, labels: Sequence[str] | 
         raise ModelFailed("the model answered with NaN or infinity")
     if output == "logits":
         values = softmax(values)
-    names = labels if labels is not None else _numbers(len(values))
+    names = labels if labels is not None else numbered(len(values))
     best = int(values.argmax())
     return Classification(names[best], float(values[best]), dict(zip(names, values.tolist(), strict=True)))
 
 
 @lru_cache(maxsize=64)
-def _numbers(count: int) -> tuple[str, ...]:
+def numbered(count: int) -> tuple[str, ...]:
     """What classes without labels are called."""
     return tuple(map(str, range(count)))
 

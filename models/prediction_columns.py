@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from models.classification import softmax
+from models.classification import numbered, softmax
 from models.manifest import OutputKind
 from models.signature import Tensors, rows_of
 from models.traffic import MAX_PROBABILITIES
@@ -49,7 +49,9 @@ def prediction_columns(outputs: Tensors, output: OutputKind, labels: Sequence[st
     rows = np.arange(len(scores))
     best = probabilities.argmax(axis=1)
     confidence = probabilities[rows, best]
-    names = np.array(labels if labels is not None and len(labels) == scores.shape[1] else _numbers(scores), object)
+    names = np.array(
+        labels if labels is not None and len(labels) == scores.shape[1] else numbered(scores.shape[1]), object
+    )
 
     def where_known(values: npt.NDArray[np.float64]) -> Floats:
         return np.where(is_known, values, np.nan).astype(np.float32)
@@ -93,7 +95,3 @@ def _entropy(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """In nats."""
     logarithms = np.log(np.where(probabilities > 0, probabilities, 1.0))
     return np.asarray(-(probabilities * logarithms).sum(axis=1))
-
-
-def _numbers(scores: npt.NDArray[np.float64]) -> list[str]:
-    return [str(number) for number in range(scores.shape[1])]

@@ -18,9 +18,6 @@ from jobs.drift.frame import Column, Frame
 
 NUMERIC_METHODS = ("psi", "jensenshannon", "wasserstein", "ks")
 CATEGORICAL_METHODS = ("psi", "jensenshannon", "chisquare")
-P_VALUES = ("ks", "chisquare")
-"""Methods whose number is a p-value."""
-
 PAGE = "evidently.html"
 MAX_PAGE_ROWS = 5000
 """Its page takes seconds and megabytes for more."""

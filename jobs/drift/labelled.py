@@ -8,6 +8,7 @@ import numpy.typing as npt
 from jobs.drift.blocks import Integers, effect_of
 from jobs.drift.frame import Frame, Numbers
 from jobs.drift.intervals import Share
+from jobs.estimates import kish
 from models.reference import TRUE_LABEL
 
 LEAST_LABELLED = 50
@@ -35,8 +36,8 @@ class Labelled:
         right, weights = self.is_right[of], self.weights[of]
         if not len(right):
             return Share(0.0, 0.0)
-        worth = float(weights.sum() ** 2 / (weights**2).sum())
-        return Share(float(right @ weights / weights.sum()), worth / effect_of(right.astype(np.int64), self.blocks[of]))
+        effect = effect_of(right.astype(np.int64), self.blocks[of])
+        return Share(float(right @ weights / weights.sum()), kish(weights) / effect)
 
 
 def count_labelled(frame: Frame | None) -> int:
