@@ -194,6 +194,26 @@ def shipped_config(directory: Path, store: Store) -> Path:
     return path
 
 
+def affine_service(store: Store, entry: str) -> str:
+    """A serve_config.yaml with version 1 of `affine`, and what the routing policy says of that model, as YAML."""
+    return f"""\
+applications:
+  - name: gateway
+    route_prefix: /
+    import_path: deployments.app:gateway
+    args: {{store: {store.root}}}
+    deployments:
+      - name: Router
+        user_config:
+          models:
+            affine: {entry}
+  - name: affine-v1
+    route_prefix: null
+    import_path: deployments.app:model_version
+    args: {{model: affine, version: 1, store: {store.root}, threads: 2}}
+"""
+
+
 def image_bytes(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
     """Encode an image."""
     buffer = io.BytesIO()

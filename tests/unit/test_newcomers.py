@@ -12,24 +12,7 @@ from jobs.serve_config import ServeConfig
 from loadtests.server_process import free_port
 from models.rollout import History
 from models.store import Store
-from tests.tiny import affine, floats, lookup, put
-
-YAML = """\
-applications:
-  - name: gateway
-    route_prefix: /
-    import_path: deployments.app:gateway
-    args: {store: STORE}
-    deployments:
-      - name: Router
-        user_config:
-          models:
-            affine: {champion: 1, newcomers: {variant: shadow, share: 0.5}}
-  - name: affine-v1
-    route_prefix: null
-    import_path: deployments.app:model_version
-    args: {model: affine, version: 1, store: STORE}
-"""
+from tests.tiny import affine, affine_service, floats, lookup, put
 
 
 @pytest.fixture
@@ -39,7 +22,7 @@ def newcomers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Newcomer
     store = Store(tmp_path / "store")
     put(store, "affine", affine(tmp_path / "affine.onnx"), {"x": floats([[1, 2, 3]])})
     path = tmp_path / "serve_config.yaml"
-    path.write_text(YAML.replace("STORE", str(store.root)))
+    path.write_text(affine_service(store, "{champion: 1, newcomers: {variant: shadow, share: 0.5}}"))
     said: list[str] = []
     return Newcomers(path, f"http://127.0.0.1:{free_port()}", said.append), store, said
 

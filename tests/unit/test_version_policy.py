@@ -22,24 +22,8 @@ from models.errors import Conflict, InvalidConfig, ModelUnavailable, TiltyardErr
 from models.policy import DeclaredPolicy, DeclaredRouting, RoutingPolicy, versions_of
 from models.rollout import History
 from models.store import Store
-from tests.tiny import affine, floats, lookup, put
+from tests.tiny import affine, affine_service, floats, lookup, put
 
-YAML = """\
-applications:
-  - name: gateway
-    route_prefix: /
-    import_path: deployments.app:gateway
-    args: {store: STORE}
-    deployments:
-      - name: Router
-        user_config:
-          models:
-            affine: ENTRY
-  - name: affine-v1
-    route_prefix: null
-    import_path: deployments.app:model_version
-    args: {model: affine, version: 1, store: STORE, threads: 2}
-"""
 AUTHOR = Author("ann", "it is time")
 
 
@@ -54,7 +38,7 @@ def filled(store: Store, tmp_path: Path) -> Store:
 
 def config(store: Store, entry: str) -> Path:
     path = store.root.parent / "serve_config.yaml"
-    path.write_text(YAML.replace("STORE", str(store.root)).replace("ENTRY", entry))
+    path.write_text(affine_service(store, entry))
     return path
 
 
