@@ -14,13 +14,13 @@ Run = Callable[[Tensors], Tensors]
 
 @dataclass(frozen=True, slots=True)
 class BatchSizes:
-    """How many rows a batch may have; where some sizes are allowed only, its last row is repeated up to one."""
+    """How many rows are computed at once; where some sizes are allowed only, the last row is repeated up to one."""
 
     max_rows: int
     allowed: tuple[int, ...] = ()
 
     def padded(self, rows: int) -> int:
-        """The size that a batch of so many rows is given."""
+        """The size that so many rows are given."""
         return next((size for size in self.allowed if size >= rows), rows)
 
 

@@ -6,10 +6,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from deployments.batch_queue import BatchQueue, Entry, Limits
 from deployments.batching import run_batch
@@ -43,6 +44,14 @@ class Call:
         return self.is_abandoned or time.perf_counter() > self.arrived + request.timeout_s
 
 
+class Ran(NamedTuple):
+    """What came of a request, and how long its portion of the batch was prepared and computed."""
+
+    result: Tensors | TiltyardError
+    preprocess_ms: float
+    compute_ms: float
+
+
 def _yield_to_others() -> None:
     """Give this thread, and no other of the process, what the rest of the machine leaves."""
     with suppress(OSError, AttributeError):  # only Linux schedules threads one by one
@@ -66,12 +75,13 @@ class Inference:
     def apply(self, batching: Batching) -> None:
         """Obey new limits from the next batch on."""
         self.sizes = batching.sizes(self._backend.signature.batch_size)
+        self.max_rows = batching.max_rows(self._backend.signature.batch_size)
         timeout_s = batching.batch_timeout_micros / 1_000_000
         replaced, self._executor = self._executor, ThreadPoolExecutor(batching.num_batch_threads, "batch")
         if replaced is not None:
             replaced.shutdown(wait=False)  # what runs there already, or waits, still finishes
         # The Routers bound what waits; refusing here what they have admitted would be too late.
-        self._queue.limits = Limits(batching.num_batch_threads, self.sizes.max_rows, sys.maxsize, timeout_s=timeout_s)
+        self._queue.limits = Limits(batching.num_batch_threads, self.max_rows, sys.maxsize, timeout_s=timeout_s)
 
     async def predict(self, call: Call) -> list[Outcome]:
         """Answer the requests of a call, in their order; images are decoded here."""
@@ -85,24 +95,28 @@ class Inference:
         return [[next(outcomes) for _ in call.requests] for call in calls]
 
     def _run(self, calls: Sequence[Call]) -> list[Outcome]:
-        began = time.perf_counter()
         samples: dict[int, Sample] = {}
+        features: Future[dict[int, ImageFeatures]] | None = None
         requests = [(call, request) for call in calls for request in call.requests]
-        prepared = [self._prepared(*each, samples, place) for place, each in enumerate(requests)]
-        started = time.perf_counter()
-        features = self._beside.submit(features_of, samples) if samples else None
-        ready = [tensors for tensors in prepared if not isinstance(tensors, TiltyardError)]
-        outputs = iter(run_batch(self._run_backend, ready, self.sizes))
-        results = [tensors if isinstance(tensors, TiltyardError) else next(outputs) for tensors in prepared]
-        preprocess_ms = (started - began) * 1000
-        compute_ms = (time.perf_counter() - started) * 1000
-        waits_ms = [(began - call.arrived) * 1000 for call, _ in requests]
+        ran: list[Ran] = []
+        for portion in _portions([request.rows for _, request in requests], self.sizes.max_rows):
+            started = time.perf_counter()
+            prepared = [self._prepared(*requests[place], samples, place) for place in portion]
+            ready_at = time.perf_counter()
+            if samples and portion.stop == len(requests):
+                features = self._beside.submit(features_of, samples)
+            ready = [tensors for tensors in prepared if not isinstance(tensors, TiltyardError)]
+            outputs = iter(run_batch(self._run_backend, ready, self.sizes))
+            results = [tensors if isinstance(tensors, TiltyardError) else next(outputs) for tensors in prepared]
+            computed_at = time.perf_counter()
+            ran += [Ran(each, (ready_at - started) * 1000, (computed_at - ready_at) * 1000) for each in results]
+        ended = time.perf_counter()
         known = features.result() if features is not None else {}
         return [
-            result
-            if isinstance(result, TiltyardError)
-            else _answer(result, Timing(0.0, preprocess_ms, wait_ms, compute_ms), known.get(place))
-            for place, (result, wait_ms) in enumerate(zip(results, waits_ms, strict=True))
+            each.result
+            if isinstance(each.result, TiltyardError)
+            else _answer(each, (ended - call.arrived) * 1000, known.get(place))
+            for place, (each, (call, _)) in enumerate(zip(ran, requests, strict=True))
         ]
 
     def _prepared(
@@ -138,9 +152,26 @@ class Inference:
             raise ModelFailed(f"{self._name} could not compute an answer") from error
 
 
-def _answer(outputs: Tensors, timing: Timing, features: ImageFeatures | None) -> Answer:
-    """What the model said, and apart from it the embedding, which went through the batch as if it were an output."""
-    if EMBEDDING not in outputs:
-        return Answer(outputs, timing, None, features)
-    said = dict(outputs)
+def _portions(rows: Sequence[int], max_rows: int) -> Iterator[range]:
+    """Places of neighbours that have no more rows together than are computed at once; who has more is alone."""
+    start = taken = 0
+    for place, count in enumerate(rows):
+        if taken and taken + count > max_rows:
+            yield range(start, place)
+            start, taken = place, 0
+        taken += count
+    if rows:
+        yield range(start, len(rows))
+
+
+def _answer(ran: Ran, took_ms: float, features: ImageFeatures | None) -> Answer:
+    """What the model said, and apart from it the embedding, which went through the batch as if it were an output.
+
+    What it `took` and was not its own, it waited for others.
+    """
+    assert not isinstance(ran.result, TiltyardError)
+    timing = Timing(0.0, ran.preprocess_ms, took_ms - ran.preprocess_ms - ran.compute_ms, ran.compute_ms)
+    if EMBEDDING not in ran.result:
+        return Answer(ran.result, timing, None, features)
+    said = dict(ran.result)
     return Answer(said, timing, said.pop(EMBEDDING), features)

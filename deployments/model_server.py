@@ -65,7 +65,7 @@ class ModelServer:
 
     def _apply(self, batching: Batching) -> None:
         self._inference.apply(batching)
-        max_rows = self._inference.sizes.max_rows
+        max_rows = self._inference.max_rows
         self._capacity = Capacity(
             self._replica,
             calls=batching.num_batch_threads + 1,

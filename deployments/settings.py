@@ -67,8 +67,10 @@ class Batching(BaseModel):
 
     A thread that becomes free takes what waits, up to `max_batch_size` rows; `num_batch_threads` batches run at once
     on one replica. While one is free nothing waits, unless `batch_timeout_micros` asks it to wait for company. When
-    `max_enqueued_batches` batches per replica wait in a Router, it refuses who comes then. Where `allowed_batch_sizes`
-    are given, a batch is padded up to one of them.
+    `max_enqueued_batches` batches per replica wait in a Router, it refuses who comes then. Where
+    `max_execution_batch_size` is given, the model computes a batch in portions of no more rows, each decoded just
+    before: few rows stay in a CPU's cache, and calls between replicas may still carry many. Where `allowed_batch_sizes`
+    are given, what is computed at once is padded up to one of them.
 
     Source: https://www.tensorflow.org/tfx/serving/serving_config#batching_configuration
     """
@@ -76,22 +78,32 @@ class Batching(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_batch_size: Annotated[int, Field(ge=1, le=1024)] = 32
+    max_execution_batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
     batch_timeout_micros: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     max_enqueued_batches: Annotated[int, Field(ge=1, le=4096)] = 64
     num_batch_threads: Annotated[int, Field(ge=1, le=64)] = 1
     allowed_batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = ()
 
     @model_validator(mode="after")
-    def _sizes_rise_to_the_largest(self) -> "Batching":
-        sizes = self.allowed_batch_sizes
-        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != self.max_batch_size):
+    def _sizes_agree(self) -> "Batching":
+        largest, sizes = self.max_execution_batch_size, self.allowed_batch_sizes
+        if largest is not None and largest > self.max_batch_size:
             raise ValueError(
-                f"allowed_batch_sizes {list(sizes)} must rise, and end with max_batch_size {self.max_batch_size}"
+                f"max_execution_batch_size {largest} must not be larger than max_batch_size {self.max_batch_size}"
+            )
+        name = "max_batch_size" if largest is None else "max_execution_batch_size"
+        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != (largest or self.max_batch_size)):
+            raise ValueError(
+                f"allowed_batch_sizes {list(sizes)} must rise, and end with {name} {largest or self.max_batch_size}"
             )
         return self
 
+    def max_rows(self, fixed: int | None) -> int:
+        """Rows of a batch, for a model that was exported for a fixed number of them or for any."""
+        return self.max_batch_size if fixed is None else max(1, self.max_batch_size // fixed) * fixed
+
     def sizes(self, fixed: int | None) -> BatchSizes:
-        """The sizes of batches, for a model that was exported for a fixed one or for any."""
+        """Rows that are computed at once."""
         if fixed is not None:
             return BatchSizes(fixed, (fixed,))
-        return BatchSizes(self.max_batch_size, self.allowed_batch_sizes)
+        return BatchSizes(self.max_execution_batch_size or self.max_batch_size, self.allowed_batch_sizes)

@@ -165,6 +165,11 @@ def print_frontier(tuning: Tuning, choice: Choice | None) -> None:
         out.print(f"Not measured: {what}: {why}.", soft_wrap=True, markup=False)
     if choice is not None:
         out.print(f"Chosen: {choice.measured.setting}: {choice.because}.", soft_wrap=True)
+        if choice.portion is not None:
+            rows = f"{choice.portion} row{'s' * (choice.portion > 1)}"
+            out.print(
+                f"Its model computes them faster in portions of {rows}: max_execution_batch_size.", soft_wrap=True
+            )
 
 
 def print_written(path: Path, name: str, restarts: bool) -> None:

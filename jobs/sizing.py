@@ -36,24 +36,29 @@ def served_artifact(path: Path, store: Store, model: str, version: int, deployed
     return Load(store.root, model, version, threads=1, artifact=args.get("artifact"))
 
 
-def plan_setting(path: Path, store: Store, model: str, version: int, setting: Setting) -> Change:
-    """Plan to run a setting; a version that is not deployed is added. Raises InvalidConfig, Conflict."""
+def plan_setting(
+    path: Path, store: Store, model: str, version: int, setting: Setting, portion: int | None = None
+) -> Change:
+    """Plan to run a setting, its batches in portions of so many rows; a version that is not deployed is added.
+
+    Raises InvalidConfig, Conflict.
+    """
     before = ServeConfig.read(path)
     there = before.has(model, version)
     after = before.copy() if there else plan_deploy(path, store, model, version, None).after
-    apply_setting(after, model, version, setting)
+    apply_setting(after, model, version, setting, portion)
     check(after)
     return Change(path, before, after)
 
 
-def apply_setting(config: ServeConfig, model: str, version: int, setting: Setting) -> None:
+def apply_setting(config: ServeConfig, model: str, version: int, setting: Setting, portion: int | None = None) -> None:
     """Make a version's application run a setting. Raises VersionNotFound where there is none."""
     application = config.application(model, version)
     entry = _model_server(application)
     if setting.threads != _threads(application, entry):
         _put(application["args"], "threads", setting.threads)
     _set_replicas(entry, setting.replicas)
-    _set_batch(entry, setting.batch)
+    _set_batch(entry, setting.batch, portion)
 
 
 def restarts(change: Change, model: str, version: int) -> bool:
@@ -94,13 +99,18 @@ def _set_replicas(entry: CommentedMap, replicas: int) -> None:
         _put(scaling, "initial_replicas", replicas)
 
 
-def _set_batch(entry: CommentedMap, batch: int) -> None:
+def _set_batch(entry: CommentedMap, batch: int, portion: int | None) -> None:
     user_config = _map_in(entry, "user_config")
     _put(user_config, "max_batch_size", batch)
+    if portion is not None:
+        _put(user_config, "max_execution_batch_size", portion)
+    else:
+        user_config.pop("max_execution_batch_size", None)
     if user_config.get("num_batch_threads") is not None:  # measured one batch at a time
         _put(user_config, "num_batch_threads", 1)
-    if sizes := user_config.get("allowed_batch_sizes"):  # the largest of them is max_batch_size
-        allowed = CommentedSeq(sorted({size for size in sizes if size < batch} | {batch}))
+    if sizes := user_config.get("allowed_batch_sizes"):  # of what is computed at once, which is the largest of them
+        largest = portion or batch
+        allowed = CommentedSeq(sorted({size for size in sizes if size < largest} | {largest}))
         allowed.fa.set_flow_style()
         if list(sizes) != list(allowed):
             user_config["allowed_batch_sizes"] = allowed

@@ -39,6 +39,8 @@ class Variant:
         return workload.chosen_version if self.is_chosen else workload.version
 
 
+ONE_BY_ONE = ("mobilenetv2", "resnet50")
+
 VARIANTS = (
     Variant("tiltyard", "Tiltyard, same model.onnx", {"artifact": "onnx"}),
     Variant("tiltyard-chosen", "Tiltyard, artifact that publish chose", is_chosen=True),
@@ -87,7 +89,7 @@ def serve_config(variant: Variant, start: Start) -> dict[str, Any]:
             {
                 "name": "ModelServer",
                 "autoscaling_config": {"min_replicas": start.cores, "max_replicas": start.cores},
-                "user_config": {"max_batch_size": workload.max_batch_size, **variant.batching},
+                "user_config": {**batching(workload), **variant.batching},
             }
         ],
     }
@@ -96,6 +98,12 @@ def serve_config(variant: Variant, start: Start) -> dict[str, Any]:
         "http_options": {"host": "127.0.0.1", "port": start.port, "request_timeout_s": 60},
         "applications": [gateway, version],
     }
+
+
+def batching(workload: Workload) -> dict[str, int]:
+    """The largest batch that all are told; images one by one, as `tiltyard tune` sets it for these models on a CPU."""
+    portion = {"max_execution_batch_size": 1} if workload.name in ONE_BY_ONE else {}
+    return {"max_batch_size": workload.max_batch_size, **portion}
 
 
 def peer(variant: Variant) -> Peer:

@@ -8,6 +8,7 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -152,10 +153,9 @@ def _open(data: bytes) -> ImageFile:
 
 def orient(image: Image.Image) -> Image.Image:
     """Turn the picture upright as its EXIF tag asks; one whose EXIF is broken stays as it is stored."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except BROKEN:
-        return image
+    with suppress(*BROKEN):
+        ImageOps.exif_transpose(image, in_place=True)  # else a picture that is upright would be copied
+    return image
 
 
 def needed_size(image: Image.Image, preprocessing: Preprocessing) -> tuple[int, int]:

@@ -61,7 +61,7 @@ def tune(
             raise
         show(1, "done")
     try:
-        choice = choose(tuning.measured, target_p99_ms)
+        choice = choose(tuning.measured, target_p99_ms, tuning.call_ms)
     except InvalidRequest:
         print_frontier(tuning, None)
         raise
@@ -70,7 +70,7 @@ def tune(
     if (setting.replicas, setting.threads) in tuning.unfinished:
         raise InvalidRequest("larger batches may do better, but there was no time for them: give more --budget-s")
     with changes.alone(file):
-        change = sizing.plan_setting(file, opened, model, number, setting)
+        change = sizing.plan_setting(file, opened, model, number, setting, choice.portion)
         print_diff(change.diff)
         if dry_run or not change.diff:
             if not change.before.has(model, number):

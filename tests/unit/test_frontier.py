@@ -1,6 +1,6 @@
 import pytest
 
-from jobs.frontier import Measured, Setting, choose, contenders, frontier
+from jobs.frontier import Measured, Setting, choose, contenders, frontier, portion
 from models.errors import InvalidRequest
 
 
@@ -71,3 +71,18 @@ def test_only_the_clearly_beaten_are_measured_no_more() -> None:
 def test_a_disturbed_p99_drops_nothing() -> None:
     small, large = Measured(Setting(1, 1, 1), 100, 5, 900, 0), Measured(Setting(1, 1, 8), 200, 20, 25, 0)
     assert contenders([small, large]) == [small, large]
+
+
+@pytest.mark.parametrize(
+    ("p50_ms", "expected"),
+    [
+        pytest.param({1: 7.2, 2: 13.6, 4: 29.0}, 1, id="few stay in the cache"),
+        pytest.param({1: 7.2, 2: 12.9, 4: 28.8}, 2, id="the fewest a row"),
+        pytest.param({1: 7.2, 2: 14.0, 4: 25.6}, None, id="many are faster"),
+        pytest.param({1: 7.2, 2: 13.6, 4: 25.5}, None, id="not by enough"),
+    ],
+)
+def test_batches_are_computed_in_portions_where_that_is_faster(p50_ms: dict[int, float], expected: int | None) -> None:
+    results = [Measured(Setting(2, 1, rows), 100, ms, 2 * ms, 100) for rows, ms in p50_ms.items()]
+    others = [Measured(Setting(1, 2, 1), 100, 1.1, 2, 100)]
+    assert portion(results + others, results[-1], call_ms=1.0) == expected

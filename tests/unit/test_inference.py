@@ -131,6 +131,29 @@ def test_a_model_of_fixed_size_gets_that_size() -> None:
     assert backend.batches == [3]
 
 
+def test_a_batch_is_computed_in_portions() -> None:
+    backend = Doubler()
+    made = inference(backend, max_batch_size=8, max_execution_batch_size=2)
+    outcomes = run(ask(made, request(1), request(2), request(-3), request(4, 5, 6), request(7, 8), request(9)))
+    assert values(outcomes[:2]) == [[2], [4]]
+    assert isinstance(outcomes[2], ModelFailed)
+    assert values(outcomes[3:]) == [[8, 10, 12], [14, 16], [18]]
+    assert backend.batches == [2, 1, 2, 1, 2, 1]
+
+
+def test_what_waited_for_other_portions_is_waiting() -> None:
+    made = inference(Doubler(0.03), max_batch_size=3, max_execution_batch_size=1)
+    for outcome in run(ask(made, request(1), request(2), request(3))):
+        assert isinstance(outcome, Answer)
+        assert 30 <= outcome.timing.compute_ms < 60
+        assert outcome.timing.batch_ms >= 60
+
+
+def test_calls_to_a_model_of_fixed_size_carry_several_of_it() -> None:
+    assert inference(Doubler(rows=3), max_batch_size=8).max_rows == 6
+    assert inference(Doubler(rows=16), max_batch_size=8).max_rows == 16
+
+
 def test_as_many_batches_run_at_once_as_there_are_threads() -> None:
     backend = Doubler(0.05)
 
@@ -232,6 +255,15 @@ def test_images_are_decoded_in_the_replica_where_it_is_told_to() -> None:
 def test_allowed_sizes_must_rise_to_the_maximum(sizes: list[int]) -> None:
     with pytest.raises(ValueError, match="must rise, and end with max_batch_size 16"):
         Batching.model_validate({"max_batch_size": 16, "allowed_batch_sizes": sizes})
+
+
+def test_portions_are_no_larger_than_the_batch_and_allowed_sizes_end_with_them() -> None:
+    with pytest.raises(ValueError, match="max_execution_batch_size 8 must not be larger than max_batch_size 4"):
+        Batching.model_validate({"max_batch_size": 4, "max_execution_batch_size": 8})
+    portions = {"max_batch_size": 16, "max_execution_batch_size": 4}
+    with pytest.raises(ValueError, match="must rise, and end with max_execution_batch_size 4"):
+        Batching.model_validate({**portions, "allowed_batch_sizes": [4, 16]})
+    assert Batching.model_validate({**portions, "allowed_batch_sizes": [1, 4]}).sizes(None).padded(3) == 4
 
 
 def test_what_nobody_waits_for_is_computed_with_what_the_others_leave() -> None:

@@ -60,7 +60,7 @@ class Versions:
 
     def capacity(self, replica: int) -> Capacity:
         inference = self.inferences[1][0]
-        max_rows = inference.sizes.max_rows
+        max_rows = inference.max_rows
         return Capacity(str(replica), 2, max_rows, self.batching.max_enqueued_batches * max_rows)
 
     async def describe(self, model: str, version: int) -> Description:

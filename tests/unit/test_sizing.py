@@ -136,6 +136,15 @@ def test_sizes_allowed_and_threads_of_batches_follow(tmp_path: Path) -> None:
     assert "{max_batch_size: 16, num_batch_threads: 1, allowed_batch_sizes: [1, 8, 16]}" in after.text
 
 
+def test_portions_are_written_and_taken_back(tmp_path: Path) -> None:
+    tail = SERVER + "        user_config: {max_batch_size: 32, allowed_batch_sizes: [1, 8, 32]}\n"
+    after = ServeConfig.read(config(tmp_path, tail))
+    apply_setting(after, "affine", 1, Setting(1, 1, 16), portion=2)
+    assert "{max_batch_size: 16, allowed_batch_sizes: [1, 2], max_execution_batch_size: 2}" in after.text
+    apply_setting(after, "affine", 1, Setting(1, 1, 16))
+    assert "{max_batch_size: 16, allowed_batch_sizes: [1, 2, 16]}" in after.text
+
+
 def test_the_shipped_file_is_edited_with_its_comments() -> None:
     before = ServeConfig.read(SHIPPED)
     after = before.copy()
