@@ -1,6 +1,6 @@
 """What is spooled, moved into the tables of the traffic: by whom it was written, dead or alive, and never twice.
 
-A short-lived process of a Router does this every half minute, so that a Router need not load deltalake. Whenever it is
+A short-lived process of a Router does this every five minutes, so that a Router need not load deltalake. Whenever it is
 killed, the next one goes on: a table remembers the number of the last file that it took of each writer, in the commit
 that took it, and files are deleted behind that.
 """

@@ -15,9 +15,10 @@ class TrafficLogSettings(BaseModel):
     `root` holds the tables: a directory, relative to the project's root, or `s3://bucket/prefix`. A Router writes into
     `spool`, by default `<root>/.spool`, every `flush_period_s`: with the 0.25 s that a record may wait for a comparison
     beside it, a kill costs no more than about a second. Every `append_period_s` what is spooled is moved into the
-    tables. `sample` is the share of requests that are recorded, with weight 1 / sample; `inputs` the share of those
-    whose inputs themselves are kept. Of more than `max_buffered_records` that the disk does not take, and of what comes
-    while the spool holds more than `max_spool_bytes`, the newest are lost, and counted. Rows are dropped after
+    tables, and before `tiltyard` reads them on the same machine: seldom, because the slowest requests feel it.
+    `sample` is the share of requests that are recorded, with weight 1 / sample; `inputs` the share of those whose
+    inputs themselves are kept. Of more than `max_buffered_records` that the disk does not take, and of what comes while
+    the spool holds more than `max_spool_bytes`, the newest are lost, and counted. Rows are dropped after
     `retention_days`, kept inputs after `inputs_retention_days`.
     """
 
@@ -28,7 +29,7 @@ class TrafficLogSettings(BaseModel):
     sample: Annotated[float, Field(gt=0, le=1)] = 1.0
     inputs: Annotated[float, Field(ge=0, le=1)] = 0.0
     flush_period_s: Annotated[float, Field(ge=0.05, le=0.7)] = 0.5
-    append_period_s: Annotated[float, Field(ge=1)] = 30.0
+    append_period_s: Annotated[float, Field(ge=1)] = 300.0
     max_buffered_records: Annotated[int, Field(ge=1)] = 100_000
     max_spool_bytes: Annotated[int, Field(ge=1)] = 1024**3
     retention_days: Annotated[int, Field(ge=1)] = 90

@@ -111,7 +111,9 @@ class SpoolWriter:
         temporary = directory / file_name(number, TEMPORARY)
         slot = self.ledger.slot(stream.name)
         try:
-            pq.write_table(rows, temporary, compression="zstd")
+            # Quick, not small: it holds a Router's interpreter up, twice a second, and lives for seconds. 65 rows take
+            # 0.9 ms; with dictionaries and zstd, as the tables have them, 3.0.
+            pq.write_table(rows, temporary, compression="lz4", use_dictionary=False)
             size = _flushed(temporary)
             slot.intend(number, rows.num_rows)
             temporary.rename(directory / file_name(number))

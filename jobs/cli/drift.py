@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from jobs.cli.options import CONFIG, FileOption, JsonOption, ModelArgument, StoreOption
-from jobs.cli.traffic_place import traffic_root
+from jobs.cli.traffic_place import up_to_now
 from models.store import DEFAULT_ROOT
 
 DRIFT = """Ask of the logged traffic: is it whole, has it changed, does that do harm (docs/drift.md).
@@ -68,7 +68,7 @@ def drift(
     from jobs.drift_process import run_drift_job
 
     given = {
-        "--root": traffic_root(root, file),
+        "--root": up_to_now(root, file),
         "--version": version,
         "--since": since,
         "--window": window,

@@ -11,12 +11,9 @@ from typer.core import TyperGroup
 from jobs.cli.carried_out import print_json
 from jobs.cli.options import CONFIG, FileOption, JsonOption, ModelArgument
 from jobs.cli.progress import shown_progress
-from jobs.cli.traffic_place import RootOption, beginning, said_of_log, traffic_root
+from jobs.cli.traffic_place import WAIT_S, RootOption, beginning, log_settings, traffic_tables
 from jobs.printing import out
 from models.errors import InvalidRequest
-from models.traffic_settings import TrafficLogSettings
-
-_WAIT_S = 60.0
 
 SpoolOption = Annotated[
     Path | None,
@@ -80,7 +77,7 @@ def show(
     from models.traffic_spooled import Spool
     from models.traffic_tables import TrafficTables
 
-    settings = _settings(file, root, spool)
+    settings = log_settings(file, root, spool)
     tables, spooled = TrafficTables(settings.root_uri), Spool(settings.spool_path)
     names = [name] if name is not None else known_models(tables, spooled)
     found = [summarize(tables, spooled, each) for each in names]
@@ -108,19 +105,17 @@ def export(
 ) -> None:
     """Write logged predictions into one file, for anything that reads Parquet or CSV.
 
-    They are streamed, so any number fits into memory. What is in the spool still (half a minute, as a rule) is not
-    among them: `tiltyard traffic append` first.
+    They are streamed, so any number fits into memory. What Routers of this machine have spooled is appended first.
 
     tiltyard traffic export digits --since 24h -o day.parquet
 
     tiltyard traffic export digits --columns time,version,label,confidence -o labels.csv
     """
     from jobs.traffic_export import export as exported
-    from models.traffic_tables import TrafficTables
 
-    tables = TrafficTables(_settings(file, root, None).root_uri)
     if table not in ("predictions", "inputs", "feedback"):
         raise InvalidRequest(f"--table {table!r}: expected predictions, inputs or feedback")
+    tables = traffic_tables(root, file)
     tables.known(name)
     wanted = [column.strip() for column in columns.split(",")] if columns else None
     first, last = _moment(since), _moment(until)
@@ -146,9 +141,9 @@ def append(
 ) -> None:
     """Move everything that is spooled into the tables now.
 
-    Routers have it done every half minute. It takes what any process has spooled, also one that was killed, and nothing
-    twice; it can be killed itself at any time. It also removes days that are too old, and compacts one that has too
-    many files.
+    Routers have it done every five minutes, and so do commands that read the tables. It takes what any process has
+    spooled, also one that was killed, and nothing twice; it can be killed itself at any time. It also removes days that
+    are too old, and compacts one that has too many files.
 
     tiltyard traffic append
     """
@@ -157,7 +152,7 @@ def append(
     from models.traffic_spooled import Spool
     from models.traffic_tables import TrafficTables
 
-    settings = _settings(file, root, spool, retention_days, inputs_retention_days)
+    settings = log_settings(file, root, spool, retention_days, inputs_retention_days)
     spooled = Spool(settings.spool_path)
     with alone(spooled):
         done = append_spooled(TrafficTables(settings.root_uri), spooled, settings.retention)
@@ -187,7 +182,7 @@ def compact(
     from jobs.traffic_printing import print_compactions
     from models.traffic_tables import TrafficTables
 
-    settings = _settings(file, root, None, retention_days, inputs_retention_days)
+    settings = log_settings(file, root, None, retention_days, inputs_retention_days)
     tables, now = TrafficTables(settings.root_uri), datetime.now(UTC)
     if name is not None:
         tables.known(name)
@@ -229,10 +224,10 @@ def delete(
     from models.traffic_spooled import Spool
     from models.traffic_tables import TrafficTables
 
-    settings = _settings(file, root, spool)
+    settings = log_settings(file, root, spool)
     tables, spooled = TrafficTables(settings.root_uri), Spool(settings.spool_path)
     if spooled.path.is_dir():
-        with alone(spooled, _WAIT_S):
+        with alone(spooled, WAIT_S):
             append_spooled(tables, spooled, {})
     tables.known(name)
     deleted = delete_requests(tables, name, request_id)
@@ -240,34 +235,6 @@ def delete(
         print_json(model=name, deleted=deleted)
     else:
         out.print(f"Deleted: {', '.join(f'{count:,} {kind}' for kind, count in deleted.items())}.")
-
-
-def _settings(
-    file: Path,
-    root: str | None,
-    spool: Path | None,
-    retention_days: int | None = None,
-    inputs_retention_days: int | None = None,
-) -> TrafficLogSettings:
-    """What the file says of the traffic log, with what was given instead. Raises InvalidConfig.
-
-    Routers give all of it: a file that somebody is changing must not stop them.
-    """
-    from jobs.serve_config import validated
-
-    is_all_given = None not in (root, spool, retention_days, inputs_retention_days)
-    said = {} if is_all_given else said_of_log(file)
-    if root is not None:
-        said.pop("spool", None)
-        said["root"] = traffic_root(root, file)
-    if spool is not None:
-        said["spool"] = str(spool.resolve())
-    if root is not None and "://" in root and spool is None:
-        said["spool"] = "models/traffic/.spool"
-    for name, days in (("retention_days", retention_days), ("inputs_retention_days", inputs_retention_days)):
-        if days is not None:
-            said[name] = days
-    return validated(TrafficLogSettings, said, "traffic_log")
 
 
 def _moment(text: str | None) -> datetime | None:

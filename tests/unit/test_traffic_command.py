@@ -21,6 +21,7 @@ from jobs.cli import app
 from jobs.traffic_compact import MAX_FILES, MAX_FILES_TODAY, compact, tidy
 from jobs.traffic_printing import _REASONS, size
 from models.errors import TiltyardError
+from models.locking import locked
 from models.traffic_ledger import REASONS
 from models.traffic_settings import TrafficLogSettings
 from models.traffic_spool import SpoolWriter, Stream
@@ -109,6 +110,23 @@ def test_a_name_shows_all_that_is_known(place: Place, writer: SpoolWriter) -> No
     for words in ("12 rows", "7 spooled, 1 in memory", "5 by sampling", "the disk failed", "challenger", "overloaded"):
         assert words in shown
     assert "digits" in place.run()
+
+
+def test_who_reads_the_tables_sees_what_is_spooled(place: Place, writer: SpoolWriter) -> None:
+    place.digits.append(predictions(10))
+    writer.write(Stream("predictions", "digits"), predictions(7, first=10))
+    assert "17 rows written" in place.run("export", "digits", "-o", "all.parquet")
+    assert pq.read_metadata(place.path / "all.parquet").num_rows == 17
+
+
+def test_what_cannot_be_appended_keeps_nobody_from_reading(
+    place: Place, writer: SpoolWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.digits.append(predictions(10))
+    writer.write(Stream("predictions", "digits"), predictions(7, first=10))
+    monkeypatch.setattr("jobs.cli.traffic_place.WAIT_S", 0.0)
+    with locked(writer.spool):
+        assert "10 rows written" in place.run("export", "digits", "-o", "before.parquet")
 
 
 def test_what_a_killed_router_had_in_memory_is_told_for_ever(place: Place, writer: SpoolWriter) -> None:
