@@ -11,7 +11,7 @@ CLASSES ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install drift serve train test lint format typecheck lock lock-peers footprint chaos int8-accuracy \
-    simulate drift-power bad-challengers quality-at-scale swaps rollout-chaos traffic-chaos bench bench-quick loadtest \
+    simulate drift-power bad-challengers quality-at-scale swaps many-versions rollout-chaos traffic-chaos bench bench-quick loadtest \
     loadtest-ui clean
 
 help:  ## Show this list
@@ -81,6 +81,9 @@ rollout-chaos: install  ## Kill referee, Router and controller in the middle of 
 
 quality-at-scale: install  ## Import 100,000 labels into a million predictions, compare the numbers with scikit-learn's
 	$(BIN)/python -m loadtests.quality_at_scale
+
+many-versions: install  ## Compare one version with 64 published and eight live (stop `make serve` first)
+	$(BIN)/python -m loadtests.many_versions
 
 swaps: install  ## Change weights and swap champions under load (stop `make serve` first)
 	$(BIN)/python -m loadtests.swaps

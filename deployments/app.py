@@ -29,6 +29,7 @@ from deployments.handles import ModelServerHandles, PreprocessorHandle, RefereeO
 from deployments.messages import ImageRequest, Reply, Target
 from deployments.model_server import ModelServer
 from deployments.monitoring import Monitoring
+from deployments.precedence import take_precedence
 from deployments.preprocessor import Preprocessor
 from deployments.referee import Directive, Referee
 from deployments.reporting import Reporting
@@ -82,6 +83,7 @@ class Ingress:
         self._reporting = Reporting(self._router, self._referee)
         self._resolution = Resolution(self._obey, application_statuses)
         self._tasks: list[asyncio.Task[None]] = []
+        take_precedence()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Give Ray Serve the ASGI application of this replica."""
@@ -162,6 +164,7 @@ class PreprocessorReplica(Preprocessor):
 
     def __init__(self, threads: int) -> None:
         super().__init__(ModelServerHandles(), threads, serve.get_replica_context().replica_id.unique_id)
+        take_precedence()
 
     async def predict_as_stream(self, requests: Sequence[ImageRequest], target: Target) -> AsyncIterator[Reply]:
         """Answer with a stream of one item (see handles.streaming)."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from models.store import DEFAULT_ROOT
 logger = logging.getLogger("ray.serve")
 
 TIMEOUT_S = 240.0
+NICENESS = 10
+"""Answers come first."""
+
 PROJECT = DEFAULT_ROOT.parents[1]
 
 _ONE = asyncio.Lock()
@@ -40,7 +44,7 @@ async def _run(arguments: Sequence[str]) -> dict[str, Any]:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            preexec_fn=_heed_interrupts,
+            preexec_fn=_be_modest,
         )
         reading = asyncio.ensure_future(process.communicate())
         done, _ = await asyncio.wait([reading], timeout=TIMEOUT_S)
@@ -52,7 +56,8 @@ async def _run(arguments: Sequence[str]) -> dict[str, Any]:
     return _read(output, errors)
 
 
-def _heed_interrupts() -> None:
+def _be_modest() -> None:
+    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a replica ignores them, and so would its child
 
 

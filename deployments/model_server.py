@@ -10,6 +10,7 @@ from ray import serve
 
 from deployments.inference import Call, Inference
 from deployments.messages import Capacity, Description, Outcome, Reply, Requests
+from deployments.precedence import take_precedence
 from deployments.settings import Batching, VersionSettings
 from models.store import Store
 from models.version import load_version
@@ -31,6 +32,7 @@ class ModelServer:
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._inference = Inference(name, loaded.backend, loaded.manifest.preprocessing)
         self._apply(Batching())
+        take_precedence()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Apply new batching without a restart."""

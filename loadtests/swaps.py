@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from deployments.command import NICENESS
 from jobs.change import Change, carry_out
 from jobs.rollout import plan_challenge, plan_promote, plan_retire, plan_weights
 from jobs.service import Service
@@ -76,7 +77,10 @@ def span(made: Bench, name: str, changes: int, change: Callable[[int], None], pa
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Makes changes as the commands do, in a process of its own: editing YAML would hold up whoever sends requests."""
+    """Makes changes as the commands do, in a process of its own: editing YAML would hold up whoever sends requests.
+
+    It gives way to answers, as commands do that the service runs.
+    """
 
     path: Path
     dashboard: str
@@ -103,15 +107,13 @@ def _carried_out(
     carry_out(plan(path, model, *arguments, **options), Service(dashboard), CHANGE_TIMEOUT_S, lambda _: None)
 
 
-def swap(made: Bench, operator: Operator) -> Callable[[int], None]:
-    """Challenge, promote, retire the former champion: two versions take turns."""
-    origin = made.store.manifest(MODEL, CHAMPION)
-    assert origin is not None
+def swap(versions: Sequence[int], operator: Operator) -> Callable[[int], None]:
+    """Challenge, promote, retire the former champion, one version after the other."""
     champion = CHAMPION
 
     def change(number: int) -> None:
         nonlocal champion
-        version = publish_spoilt(made.store, origin, is_as_good)
+        version = versions[number]
         operator.do(plan_challenge, version, AUTHOR, share=0.2)
         operator.do(plan_promote, version, AUTHOR)
         operator.do(plan_retire, champion, AUTHOR)
@@ -146,16 +148,16 @@ def main() -> None:
     random.seed(0)
     sticky = {"by": "header", "name": "x-user", "salt": "swaps"}
     with bench(60.0, options.port, {"sticky": sticky}) as made:
+        origin = made.store.manifest(MODEL, CHAMPION)
+        assert origin is not None
+        version, *swapped_in = (publish_spoilt(made.store, origin, is_as_good) for _ in range(1 + options.swaps))
         most = capacity(made)
         rate = options.load * most
         print(f"capacity {most:.0f} requests/s, offered {rate:.0f}")
         stream = Stream(made.serving.address, made.stream.digits, rate, users=USERS, clients=32)
         made = replace(made, stream=stream)
-        origin = made.store.manifest(MODEL, CHAMPION)
-        assert origin is not None
-        with stream.flowing(), ProcessPoolExecutor(1, get_context("spawn")) as process:
+        with stream.flowing(), ProcessPoolExecutor(1, get_context("spawn"), os.nice, (NICENESS,)) as process:
             operator = Operator(made.path, made.serving.dashboard, process)
-            version = publish_spoilt(made.store, origin, is_as_good)
             operator.do(plan_challenge, version, AUTHOR, share=0.1)
             time.sleep(10)
             shares = [random.choice((0.05, 0.1, 0.2, 0.3, 0.5)) for _ in range(options.weights)]
@@ -169,7 +171,7 @@ def main() -> None:
             operator.do(plan_retire, version, AUTHOR)
             time.sleep(5)
             spans.append(span(made, "no changes", 1, lambda _: time.sleep(options.quiet)))
-            spans.append(span(made, "swaps", options.swaps, swap(made, operator)))
+            spans.append(span(made, "swaps", options.swaps, swap(swapped_in, operator)))
     print(f"\n{options.load:g} of a capacity of {most:.0f} requests/s: {rate:.0f}/s\n")
     print(
         "| span | changes | s | requests | failed | p50 ms | p99 ms | slowest ms |\n|---|---|---|---|---|---|---|---|"
