@@ -57,7 +57,7 @@ async def _run(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _be_modest() -> None:
-    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a replica ignores them, and so would its child
 
 

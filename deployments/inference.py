@@ -76,6 +76,7 @@ class Inference:
         """Obey new limits from the next batch on."""
         self.sizes = batching.sizes(self._backend.signature.batch_size)
         self.max_rows = batching.max_rows(self._backend.signature.batch_size)
+        self.max_waiting_rows = batching.max_waiting_rows(self._backend.signature.batch_size)
         timeout_s = batching.batch_timeout_micros / 1_000_000
         replaced, self._executor = self._executor, ThreadPoolExecutor(batching.num_batch_threads, "batch")
         if replaced is not None:
@@ -95,23 +96,22 @@ class Inference:
         return [[next(outcomes) for _ in call.requests] for call in calls]
 
     def _run(self, calls: Sequence[Call]) -> list[Outcome]:
-        samples: dict[int, Sample] = {}
-        features: Future[dict[int, ImageFeatures]] | None = None
+        features: list[Future[dict[int, ImageFeatures]]] = []
         requests = [(call, request) for call in calls for request in call.requests]
         ran: list[Ran] = []
         for portion in _portions([request.rows for _, request in requests], self.sizes.max_rows):
-            started = time.perf_counter()
+            started, samples = time.perf_counter(), dict[int, Sample]()
             prepared = [self._prepared(*requests[place], samples, place) for place in portion]
             ready_at = time.perf_counter()
-            if samples and portion.stop == len(requests):
-                features = self._beside.submit(features_of, samples)
+            if samples:
+                features.append(self._beside.submit(features_of, samples))
             ready = [tensors for tensors in prepared if not isinstance(tensors, TiltyardError)]
             outputs = iter(run_batch(self._run_backend, ready, self.sizes))
             results = [tensors if isinstance(tensors, TiltyardError) else next(outputs) for tensors in prepared]
             computed_at = time.perf_counter()
             ran += [Ran(each, (ready_at - started) * 1000, (computed_at - ready_at) * 1000) for each in results]
+        known = {place: each for some in features for place, each in some.result().items()}
         ended = time.perf_counter()
-        known = features.result() if features is not None else {}
         return [
             each.result
             if isinstance(each.result, TiltyardError)

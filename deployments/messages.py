@@ -74,7 +74,7 @@ class Target:
 
 @dataclass(slots=True)
 class Timing:
-    """Milliseconds: waiting in the Router, decoding, waiting in the replica for its batch, the batch in the model.
+    """Milliseconds: waiting in the Router, decoding, waiting in the replica for its batch or others in it, the model.
 
     Whoever knows a phase fills it in on the way back.
     """

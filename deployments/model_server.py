@@ -67,11 +67,10 @@ class ModelServer:
 
     def _apply(self, batching: Batching) -> None:
         self._inference.apply(batching)
-        max_rows = self._inference.max_rows
         self._capacity = Capacity(
             self._replica,
             calls=batching.num_batch_threads + 1,
-            max_rows=max_rows,
-            max_waiting_rows=batching.max_enqueued_batches * max_rows,
+            max_rows=self._inference.max_rows,
+            max_waiting_rows=self._inference.max_waiting_rows,
             decodes=self._decodes,
         )

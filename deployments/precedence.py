@@ -17,5 +17,6 @@ def take_precedence() -> None:
     with suppress(OSError, ValueError, AttributeError):  # not set, not Linux, not allowed
         niceness = int(os.environ.get(VARIABLE, ""))
         for thread in Path("/proc/self/task").iterdir():
-            if os.sched_getscheduler(int(thread.name)) == os.SCHED_OTHER:
-                os.setpriority(os.PRIO_PROCESS, int(thread.name), niceness)
+            with suppress(ProcessLookupError):  # it has ended just now
+                if os.sched_getscheduler(int(thread.name)) == os.SCHED_OTHER:
+                    os.setpriority(os.PRIO_PROCESS, int(thread.name), niceness)

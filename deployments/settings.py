@@ -62,6 +62,10 @@ class VersionSettings(BaseModel):
     provider: Provider = "cpu"
 
 
+FIXED_BATCHES = 4
+"""Of a model of fixed size, so many come with one call: one each would cost a call each."""
+
+
 class Batching(BaseModel):
     """The ModelServer's user_config, in TensorFlow Serving's names: changed while it runs, without a restart.
 
@@ -99,8 +103,14 @@ class Batching(BaseModel):
         return self
 
     def max_rows(self, fixed: int | None) -> int:
-        """Rows of a batch, for a model that was exported for a fixed number of them or for any."""
-        return self.max_batch_size if fixed is None else max(1, self.max_batch_size // fixed) * fixed
+        """Rows of a batch; where a model was exported for a fixed number of them, a few times that."""
+        return (
+            self.max_batch_size if fixed is None else min(max(1, self.max_batch_size // fixed), FIXED_BATCHES) * fixed
+        )
+
+    def max_waiting_rows(self, fixed: int | None) -> int:
+        """Rows that may wait in a Router for each replica."""
+        return self.max_enqueued_batches * (self.max_batch_size if fixed is None else fixed)
 
     def sizes(self, fixed: int | None) -> BatchSizes:
         """Rows that are computed at once."""

@@ -1,6 +1,7 @@
 """Starts the process that moves what is spooled into the tables: deltalake would cost a Router 130 MB."""
 
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -19,6 +20,11 @@ STAMP = ".moved"
 """In the spool; its time says when somebody began to move it on."""
 
 TIMEOUT_S = 600.0
+LOOK_S = 10.0
+LARGE_SHARE = 0.25
+"""Of `max_spool_bytes`: with so much of it spooled, it is moved on before its time, though not within RUSH_S again."""
+
+RUSH_S = 20.0
 
 
 class Mover:
@@ -46,18 +52,26 @@ class Mover:
             self._thread.join(5)
 
     def _run(self) -> None:
-        while not self._closing.wait(self._settings.append_period_s):
+        due = time.monotonic() + self._settings.append_period_s
+        while not self._closing.wait(min(LOOK_S, self._settings.append_period_s)):
             try:
-                if self.is_due():
+                is_large = self._spool.size_bytes() > LARGE_SHARE * self._settings.max_spool_bytes
+                if time.monotonic() < due and not is_large:
+                    continue
+                due = time.monotonic() + self._settings.append_period_s
+                if self.is_due(RUSH_S if is_large else math.inf):
                     self._move()
             except Exception as error:  # one failure must not be the last try
                 self._say(f"{type(error).__name__}: {error}")
 
-    def is_due(self) -> bool:
-        """Whether anything is to do that nobody else does, or began to a moment ago: once an hour there is."""
+    def is_due(self, at_most_s: float = math.inf) -> bool:
+        """Whether anything is to do that nobody else does, or began to a moment ago: once an hour there is.
+
+        A moment is half a period, but no longer than `at_most_s`.
+        """
         stamp = self._spool.path / STAMP
         with suppress(FileNotFoundError):
-            if 0 <= time.time() - stamp.stat().st_mtime < 0.5 * self._settings.append_period_s:
+            if 0 <= time.time() - stamp.stat().st_mtime < min(0.5 * self._settings.append_period_s, at_most_s):
                 return False
         if not self._spool.sweep_is_due() and not any(writer.streams() for writer in self._spool.writers()):
             return False

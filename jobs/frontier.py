@@ -8,7 +8,6 @@ from models.errors import InvalidRequest
 THROUGHPUT_SLACK = 0.05
 LATENCY_SLACK = 0.2
 MARGIN = 0.15
-PORTION_GAIN = 0.03
 
 RULE = (
     f"Of the settings within {THROUGHPUT_SLACK:.0%} of the highest throughput, and of these within {LATENCY_SLACK:.0%} "
@@ -94,7 +93,7 @@ def choose(measured: Sequence[Measured], target_p99_ms: float | None = None, cal
 
 
 def portion(measured: Iterable[Measured], chosen: Measured, call_ms: float) -> int | None:
-    """Rows of a smaller batch of the same shape that takes the model less time a row, by PORTION_GAIN at least.
+    """Rows of a smaller batch of the same shape that takes the model less time a row, by more than THROUGHPUT_SLACK.
 
     Few rows stay in a core's cache; that many come with one call is another matter.
     """
@@ -106,7 +105,7 @@ def portion(measured: Iterable[Measured], chosen: Measured, call_ms: float) -> i
     of_shape = [m for m in measured if (m.setting.replicas, m.setting.threads) == shape]
     smaller = [m for m in of_shape if m.setting.batch < chosen.setting.batch]
     best = min(smaller, key=row_ms, default=chosen)
-    return best.setting.batch if row_ms(best) < row_ms(chosen) * (1 - PORTION_GAIN) else None
+    return best.setting.batch if row_ms(best) < row_ms(chosen) * (1 - THROUGHPUT_SLACK) else None
 
 
 def shape_text(replicas: int, threads: int) -> str:

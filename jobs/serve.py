@@ -27,7 +27,7 @@ FAST_INGRESS = {
     # How often the controller looks at every replica: Ray's 0.1 s took 12 % of a core while nothing happened, this 5 %.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     # A Router that takes a new user_config is out of Ray Serve's routing until the controller has looked again. HAProxy
-    # need not hear of that: for those 0.5 s everything went through a slow proxy, and p99 from 40 to 400 ms.
+    # need not hear of that, and now seldom does: for those 0.5 s all went through a slow proxy, and p99 to 400 ms.
     "RAY_SERVE_HAPROXY_BROADCAST_COALESCE_S": "1",
     # Ray runs replicas at nice 15, so whatever else the machine does preempts an answer.
     "RAY_worker_niceness": "0",

@@ -45,8 +45,8 @@ def plan_setting(
     """
     before = ServeConfig.read(path)
     there = before.has(model, version)
-    after = before.copy() if there else plan_deploy(path, store, model, version, None).after
-    apply_setting(after, model, version, setting, portion)
+    start = before if there else plan_deploy(path, store, model, version, None).after
+    after = start.edited(lambda config: apply_setting(config, model, version, setting, portion))
     check(after)
     return Change(path, before, after)
 

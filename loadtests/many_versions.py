@@ -10,6 +10,7 @@ import os
 import shutil
 import statistics
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ruamel.yaml import YAML
 
 from jobs import digits
 from jobs.serve import Serving
+from jobs.service import get_json
 from loadtests.bad_challengers import CHAMPION, MODEL, serve_config
 from loadtests.closed_loop import closed_loop
 from loadtests.peers.peer import Request
@@ -75,12 +77,22 @@ def measure(published: int, live: int, port: int, seconds: float, clients: tuple
         body.write_bytes(REQUEST.body)
         serving = Serving(path)
         try:
-            if not serving.wait_until_healthy(print, STARTUP_TIMEOUT_S):
+            if not serving.wait_until_healthy(print, STARTUP_TIMEOUT_S) or not _is_complete(serving.address):
                 raise SystemExit("the service did not become healthy")
             closed_loop(serving.address, REQUEST, body, max(clients), WARM_UP_S)
             return {count: _cost(serving.address, body, count, seconds) for count in clients}
         finally:
             serving.stop()
+
+
+def _is_complete(address: str) -> bool:
+    """Whether all versions came to run, not the champion alone."""
+    deadline = time.monotonic() + STARTUP_TIMEOUT_S
+    while get_json(f"{address}/health")[1].get("status") != "ok":
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def _cost(address: str, body: Path, clients: int, seconds: float) -> Cost:

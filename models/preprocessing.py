@@ -152,7 +152,7 @@ def _open(data: bytes) -> ImageFile:
 
 
 def orient(image: Image.Image) -> Image.Image:
-    """Turn the picture upright as its EXIF tag asks; one whose EXIF is broken stays as it is stored."""
+    """Turn the picture upright as its EXIF tag asks; one whose tag cannot be read stays as it is stored."""
     with suppress(*BROKEN):
         ImageOps.exif_transpose(image, in_place=True)  # else a picture that is upright would be copied
     return image

@@ -159,9 +159,9 @@ def _size_bytes(directory: str | os.PathLike[str]) -> int:
     total = 0
     with suppress(OSError), os.scandir(directory) as entries:  # it was put away just now
         for entry in entries:
-            if entry.name.endswith(SUFFIX):
+            if entry.is_dir(follow_symlinks=False):
+                total += _size_bytes(entry.path)
+            elif entry.name.endswith(SUFFIX):
                 with suppress(OSError):  # it was moved on just now
                     total += entry.stat(follow_symlinks=False).st_size
-            elif entry.is_dir(follow_symlinks=False):
-                total += _size_bytes(entry.path)
     return total

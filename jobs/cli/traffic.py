@@ -11,15 +11,17 @@ from typer.core import TyperGroup
 from jobs.cli.carried_out import print_json
 from jobs.cli.options import CONFIG, FileOption, JsonOption, ModelArgument
 from jobs.cli.progress import shown_progress
-from jobs.cli.traffic_place import WAIT_S, RootOption, beginning, log_settings, traffic_tables
+from jobs.cli.traffic_place import SPOOL_VARIABLE, RootOption, beginning, log_settings, traffic_tables
 from jobs.printing import out
 from models.errors import InvalidRequest
+
+_WAIT_S = 60.0
 
 SpoolOption = Annotated[
     Path | None,
     typer.Option(
         "--spool",
-        envvar="TILTYARD_TRAFFIC_SPOOL",
+        envvar=SPOOL_VARIABLE,
         help="Where Routers of this machine write first; by default as FILE says, of a --root its .spool.",
         show_default=False,
     ),
@@ -227,7 +229,7 @@ def delete(
     settings = log_settings(file, root, spool)
     tables, spooled = TrafficTables(settings.root_uri), Spool(settings.spool_path)
     if spooled.path.is_dir():
-        with alone(spooled, WAIT_S):
+        with alone(spooled, _WAIT_S):
             append_spooled(tables, spooled, {})
     tables.known(name)
     deleted = delete_requests(tables, name, request_id)

@@ -1,5 +1,8 @@
 """Where the commands find the traffic, and which part of it they look at."""
 
+import os
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,14 +11,17 @@ import typer
 
 from jobs.printing import err
 from models.durations import parse_duration
-from models.errors import InvalidRequest, TiltyardError
+from models.errors import Conflict, InvalidRequest, TiltyardError
+from models.store import resolve_root
 from models.traffic_settings import TrafficLogSettings
 
 if TYPE_CHECKING:  # pyarrow and deltalake would make every command start later
     from models.traffic_tables import TrafficTables
 
-WAIT_S = 60.0
-"""How long somebody else may be moving the spool on."""
+READER_WAIT_S = 10.0
+"""How long somebody else may be moving the spool on, for one who wants to read."""
+
+SPOOL_VARIABLE = "TILTYARD_TRAFFIC_SPOOL"
 
 RootOption = Annotated[
     str | None,
@@ -39,43 +45,71 @@ def traffic_tables(root: str | None, file: Path) -> "TrafficTables":
 
 
 def up_to_now(root: str | None, file: Path) -> str:
-    """Where these tables are; what Routers of this machine have spooled is moved there first. Raises InvalidConfig.
+    """Where these tables are; what Routers of this machine have spooled for them is moved there first.
 
-    Where that fails they are read as they are, and that is said.
+    Where that cannot be they are read as they are, and that is said. Raises InvalidConfig.
     """
+    uri = _typed(root) if root is not None else _said_root(said_of_log(file))
+    spool = _spool_of(uri, file)
+    if spool is None:
+        return uri
+    try:
+        _append(uri, spool)
+    except (TiltyardError, OSError, ValueError) as error:
+        said = error.message if isinstance(error, TiltyardError) else f"{type(error).__name__}"
+        err.print(f"What is spooled is not looked at, for it cannot be appended now: {said}", markup=False)
+    return uri
+
+
+def _append(uri: str, path: Path) -> None:
+    """Move a spool on. Only who owns it does: what somebody else creates, the service might not be able to change."""
     from models.traffic_spooled import Spool
 
-    settings = log_settings(file if root is None else None, root)
-    spool = Spool(settings.spool_path)
-    if not any(writer.streams() for writer in spool.writers()):
-        return settings.root_uri
+    spool = Spool(path)
+    if not path.is_dir() or not any(writer.streams() for writer in spool.writers()):
+        return
+    if path.stat().st_uid != os.geteuid():
+        raise Conflict("another user owns the spool")
     from jobs.traffic_append import alone, append_spooled
     from models.traffic_tables import TrafficTables
 
-    try:
-        with alone(spool, WAIT_S):
-            append_spooled(TrafficTables(settings.root_uri), spool, {})
-    except (TiltyardError, OSError) as error:
-        said = error.message if isinstance(error, TiltyardError) else f"{type(error).__name__}: {error.strerror}"
-        err.print(f"What is spooled could not be appended, and is not looked at: {said}", markup=False, soft_wrap=True)
-    return settings.root_uri
+    with alone(spool, READER_WAIT_S):
+        append_spooled(TrafficTables(uri), spool, {})
+
+
+def _spool_of(uri: str, file: Path) -> Path | None:
+    """What Routers of this machine write first before it comes to these tables; None where nothing says so.
+
+    What is spooled for other tables must not come into these.
+    """
+    said: dict[str, Any] = {}
+    with suppress(TiltyardError):  # a file that somebody is changing keeps nobody from reading
+        said = said_of_log(file)
+    if uri == _said_root(said) and (spool := os.environ.get(SPOOL_VARIABLE) or said.get("spool")):
+        return resolve_root(str(spool))
+    return None if "://" in uri else Path(uri) / ".spool"
+
+
+def _said_root(said: Mapping[str, Any]) -> str:
+    root = str(said.get("root") or TrafficLogSettings.model_fields["root"].default)
+    return root if "://" in root else str(resolve_root(root))
 
 
 def log_settings(
-    file: Path | None,
+    file: Path,
     root: str | None = None,
     spool: Path | None = None,
     retention_days: int | None = None,
     inputs_retention_days: int | None = None,
 ) -> TrafficLogSettings:
-    """What the file, if any, says of the traffic log, with what was given instead. Raises InvalidConfig.
+    """What the file says of the traffic log, with what was given instead. Raises InvalidConfig.
 
     Routers give all of it: a file that somebody is changing must not stop them.
     """
     from jobs.serve_config import validated
 
     is_all_given = None not in (root, spool, retention_days, inputs_retention_days)
-    said = {} if is_all_given or file is None else said_of_log(file)
+    said = {} if is_all_given else said_of_log(file)
     if root is not None:
         said.pop("spool", None)
         said["root"] = _typed(root)

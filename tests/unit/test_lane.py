@@ -60,8 +60,7 @@ class Versions:
 
     def capacity(self, replica: int) -> Capacity:
         inference = self.inferences[1][0]
-        max_rows = inference.max_rows
-        return Capacity(str(replica), 2, max_rows, self.batching.max_enqueued_batches * max_rows)
+        return Capacity(str(replica), 2, inference.max_rows, inference.max_waiting_rows)
 
     async def describe(self, model: str, version: int) -> Description:
         self.descriptions += 1

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -298,6 +299,23 @@ def test_there_is_something_to_do_once_an_hour(log: Log) -> None:
     (log.spool.path / STAMP).unlink()
     (log.spool.path / SWEPT).touch()
     assert not mover.is_due()
+
+
+def test_a_large_spool_is_moved_on_before_its_time(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.traffic_mover.LOOK_S", 0.05)
+    settings = TrafficLogSettings(root=log.tables.root, spool=str(log.spool.path), max_spool_bytes=1)
+    moved = threading.Event()
+    mover = Mover(settings)
+    monkeypatch.setattr(mover, "_move", moved.set)
+    mover.start()
+    try:
+        assert not moved.wait(0.3)  # nothing is spooled
+        log.write(log.writer(), predictions(3))
+        assert moved.wait(5)
+        moved.clear()
+        assert not moved.wait(0.3)  # it was tried just now
+    finally:
+        mover.close()
 
 
 def sweep(log: Log, retention: Retention, now: datetime) -> Appended:

@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from jobs.cli.traffic_place import up_to_now
 from jobs.traffic_compact import MAX_FILES, MAX_FILES_TODAY, compact, tidy
 from jobs.traffic_printing import _REASONS, size
 from models.errors import TiltyardError
@@ -119,14 +120,39 @@ def test_who_reads_the_tables_sees_what_is_spooled(place: Place, writer: SpoolWr
     assert pq.read_metadata(place.path / "all.parquet").num_rows == 17
 
 
+@pytest.mark.parametrize("reason", ["held", "another's", "odd"])
 def test_what_cannot_be_appended_keeps_nobody_from_reading(
-    place: Place, writer: SpoolWriter, monkeypatch: pytest.MonkeyPatch
+    place: Place, writer: SpoolWriter, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     place.digits.append(predictions(10))
     writer.write(Stream("predictions", "digits"), predictions(7, first=10))
-    monkeypatch.setattr("jobs.cli.traffic_place.WAIT_S", 0.0)
-    with locked(writer.spool):
+    monkeypatch.setattr("jobs.cli.traffic_place.READER_WAIT_S", 0.0)
+    with contextlib.ExitStack() as stack:
+        match reason:
+            case "held":
+                stack.enter_context(locked(writer.spool))
+            case "another's":
+                monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+            case _:
+                odd = writer.directory / "nothing known" / "digits"
+                odd.mkdir(parents=True)
+                (odd / "0000000001.parquet").touch()
         assert "10 rows written" in place.run("export", "digits", "-o", "before.parquet")
+
+
+def test_what_is_spooled_comes_only_into_its_own_tables(place: Place, writer: SpoolWriter) -> None:
+    writer.write(Stream("predictions", "digits"), predictions(7))
+    config = place.path / "serve_config.yaml"
+    log = {"root": place.tables.root, "spool": str(writer.spool)}
+    gateway = {"name": "gateway", "import_path": "deployments.app:gateway", "args": {"traffic_log": log}}
+    config.write_text(json.dumps({"applications": [gateway]}))
+    other = str(place.path / "other")
+    assert up_to_now(other, config) == other
+    assert up_to_now("s3://archive/traffic", config) == "s3://archive/traffic"
+    assert not Path(other).exists()
+    assert len(list(writer.directory.rglob("*.parquet"))) == 1
+    assert up_to_now(None, config) == place.tables.root
+    assert "7 rows written" in place.run("export", "digits", "-o", "own.parquet")
 
 
 def test_what_a_killed_router_had_in_memory_is_told_for_ever(place: Place, writer: SpoolWriter) -> None:
