@@ -25,6 +25,7 @@ from jobs.service import get_json
 from loadtests.bad_challengers import CHAMPION, MODEL, serve_config
 from loadtests.closed_loop import closed_loop
 from loadtests.peers.peer import Request
+from loadtests.server_process import stat_fields
 from loadtests.spoiled_models import is_as_good, publish_spoilt
 from loadtests.traffic import STARTUP_TIMEOUT_S
 from models.policy import application_name
@@ -108,7 +109,7 @@ def _cpu_s() -> float:
     for directory in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if (directory / "cmdline").read_text().rstrip("\0 ").endswith(ANSWERING):
-                ticks += sum(map(int, (directory / "stat").read_text().rpartition(")")[2].split()[11:13]))
+                ticks += sum(map(int, stat_fields(int(directory.name))[11:13]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -90,7 +90,7 @@ class ServerProcess:
         for directory in Path("/proc").glob("[0-9]*"):
             with suppress(OSError, ValueError, IndexError):
                 number = int(directory.name)
-                parents[number] = int(_fields(number)[1])
+                parents[number] = int(stat_fields(number)[1])
                 if needle in (directory / "environ").read_bytes():
                     marked.add(number)
         family = marked | {self._process.pid}
@@ -107,7 +107,7 @@ def free_port() -> int:
         return port
 
 
-def _fields(number: int) -> list[str]:
+def stat_fields(number: int) -> list[str]:
     """State, parent and so on of /proc/PID/stat, after the name, which may hold anything."""
     return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
 
@@ -115,7 +115,7 @@ def _fields(number: int) -> list[str]:
 def _started(number: int) -> str:
     """When a process started; empty for one that is gone, or that only waits for its parent to notice."""
     try:
-        fields = _fields(number)
+        fields = stat_fields(number)
     except OSError:
         return ""
     return "" if fields[0] == "Z" else fields[19]

@@ -9,6 +9,11 @@ from models.store import resolve_root
 from models.traffic import Kind
 
 
+def root_uri(root: str) -> str:
+    """A URI as it is; a directory relative to the project's root, absolute."""
+    return root if "://" in root else str(resolve_root(root))
+
+
 class TrafficLogSettings(BaseModel):
     """What is remembered of the traffic, and where.
 
@@ -46,7 +51,7 @@ class TrafficLogSettings(BaseModel):
     @property
     def root_uri(self) -> str:
         """Where the tables are, absolute."""
-        return self.root if "://" in self.root else str(resolve_root(self.root))
+        return root_uri(self.root)
 
     @property
     def spool_path(self) -> Path:

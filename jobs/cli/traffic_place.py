@@ -13,7 +13,7 @@ from jobs.printing import err
 from models.durations import parse_duration
 from models.errors import Conflict, InvalidRequest, TiltyardError
 from models.store import resolve_root
-from models.traffic_settings import TrafficLogSettings
+from models.traffic_settings import TrafficLogSettings, root_uri
 
 if TYPE_CHECKING:  # pyarrow and deltalake would make every command start later
     from models.traffic_tables import TrafficTables
@@ -49,15 +49,21 @@ def up_to_now(root: str | None, file: Path) -> str:
 
     Where that cannot be they are read as they are, and that is said. Raises InvalidConfig.
     """
-    uri = _typed(root) if root is not None else _said_root(said_of_log(file))
-    spool = _spool_of(uri, file)
+    if root is None:
+        said = said_of_log(file)
+        uri = _said_root(said)
+    else:
+        said, uri = {}, _typed(root)
+        with suppress(TiltyardError):  # a file that somebody is changing keeps nobody from reading
+            said = said_of_log(file)
+    spool = _spool_of(uri, said)
     if spool is None:
         return uri
     try:
         _append(uri, spool)
     except (TiltyardError, OSError, ValueError) as error:
-        said = error.message if isinstance(error, TiltyardError) else f"{type(error).__name__}"
-        err.print(f"What is spooled is not looked at, for it cannot be appended now: {said}", markup=False)
+        why = error.message if isinstance(error, TiltyardError) else type(error).__name__
+        err.print(f"What is spooled is not looked at, for it cannot be appended now: {why}", markup=False)
     return uri
 
 
@@ -77,22 +83,18 @@ def _append(uri: str, path: Path) -> None:
         append_spooled(TrafficTables(uri), spool, {})
 
 
-def _spool_of(uri: str, file: Path) -> Path | None:
+def _spool_of(uri: str, said: Mapping[str, Any]) -> Path | None:
     """What Routers of this machine write first before it comes to these tables; None where nothing says so.
 
     What is spooled for other tables must not come into these.
     """
-    said: dict[str, Any] = {}
-    with suppress(TiltyardError):  # a file that somebody is changing keeps nobody from reading
-        said = said_of_log(file)
     if uri == _said_root(said) and (spool := os.environ.get(SPOOL_VARIABLE) or said.get("spool")):
         return resolve_root(str(spool))
     return None if "://" in uri else Path(uri) / ".spool"
 
 
 def _said_root(said: Mapping[str, Any]) -> str:
-    root = str(said.get("root") or TrafficLogSettings.model_fields["root"].default)
-    return root if "://" in root else str(resolve_root(root))
+    return root_uri(str(said.get("root") or TrafficLogSettings.model_fields["root"].default))
 
 
 def log_settings(
