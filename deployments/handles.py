@@ -3,17 +3,19 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import grpc
+import ray
 from ray import serve
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
+from deployments.bypass import GONE, Bypass, is_wanted
 from deployments.feedback import Noted, Truth
 from deployments.messages import Description, ImageRequest, Reply, Requests, Target, TensorRequest
 from deployments.referee import Directive
@@ -23,7 +25,7 @@ from models.policy import application_name
 
 logger = logging.getLogger("ray.serve")
 
-Response: TypeAlias = DeploymentResponse | DeploymentResponseGenerator
+Response: TypeAlias = DeploymentResponse | DeploymentResponseGenerator | Awaitable[Any]
 """What a call gives at once: its answer to come, or a stream with that as its only item."""
 
 # Inference changes nothing, so a request whose replica died in mid-flight may run again on another one. Twice,
@@ -35,45 +37,74 @@ class ModelServerHandles:
     """The live versions, each an application of its own."""
 
     def __init__(self) -> None:
-        self._handles: dict[str, DeploymentHandle] = {}
+        self._predictors: dict[str, Predictor] = {}
 
     async def describe(self, model: str, version: int) -> Description:
         """Ask a replica what it runs. Raises a TiltyardError; waits while there is no replica."""
-        handle = await self._handle(model, version)
-        description: Description = await call(handle.describe.remote)
+        description: Description = await (await self._predictor(model, version)).describe()
         return description
 
     async def predict(self, model: str, version: int, requests: Requests) -> Reply:
         """Have a version answer. Raises a TiltyardError."""
-        handle = await self._handle(model, version)
-        return await call_with(requests, streaming(handle).predict_as_stream.remote)
+        return await (await self._predictor(model, version)).predict(requests)
 
-    async def _handle(self, model: str, version: int) -> DeploymentHandle:
+    async def _predictor(self, model: str, version: int) -> "Predictor":
         name = application_name(model, version)
-        if name not in self._handles:
+        if name not in self._predictors:
             try:
                 handle = await asyncio.to_thread(serve.get_deployment_handle, "ModelServer", name)
             except (RayServeException, RayActorError):
                 raise ModelUnavailable(f"{model} version {version} is not running") from None
-            self._handles[name] = plain(handle)
-        return self._handles[name]
+            if name not in self._predictors:  # somebody else asked meanwhile
+                self._predictors[name] = Predictor(handle)
+        return self._predictors[name]
 
 
 class PreprocessorHandle:
     """The Preprocessor of this application."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = plain(handle)
+        self._predictor = Predictor(handle)
 
     async def describe(self) -> str:
         """Ask a Preprocessor whether it is there. Raises a TiltyardError; waits while there is none."""
-        name: str = await call(self._handle.describe.remote)
+        name: str = await self._predictor.describe()
         return name
 
     async def predict(self, requests: Sequence[ImageRequest], target: Target) -> Reply:
         """Decode, and have a version answer. Raises a TiltyardError."""
-        predict = streaming(self._handle).predict_as_stream
-        return await call_with(requests, lambda some: predict.remote(some, target))
+        return await self._predictor.predict(requests, target)
+
+
+class Predictor:
+    """A deployment that answers requests: through its handle, or past it where it says how."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = plain(handle)
+        self._streaming = streaming(self._handle)
+        self._bypass = Bypass(self._introduction) if is_wanted() else None
+
+    async def describe(self) -> Any:
+        """Ask a replica what it is. Raises a TiltyardError; waits while there is none."""
+        return await call(self._handle.describe.remote)
+
+    async def predict(self, requests: Requests, *more: Any) -> Reply:
+        """Have replicas answer. Raises a TiltyardError."""
+        return await call_with(requests, lambda some: self._send(some, *more))
+
+    def _send(self, *arguments: Any) -> Response:
+        if self._bypass is None:
+            return self._through_handle(*arguments)
+        return self._bypass.call(arguments, lambda: _answer(self._through_handle(*arguments)))
+
+    def _through_handle(self, *arguments: Any) -> DeploymentResponseGenerator:
+        stream: DeploymentResponseGenerator = self._streaming.predict_as_stream.remote(*arguments)
+        return stream
+
+    def _introduction(self, busy_s: float) -> DeploymentResponseGenerator:
+        node = ray.get_runtime_context().get_node_id()
+        stream: DeploymentResponseGenerator = self._streaming.introduce.remote(node, busy_s)
+        return stream
 
 
 class RefereeOfApplication:
@@ -146,7 +177,7 @@ async def call(send: Callable[[], Response], attempts: int = ATTEMPTS) -> Any:
     """Send, await, and send again if the replica died. Whatever goes wrong comes out as a TiltyardError."""
     for attempt in range(1, attempts + 1):
         try:
-            return await _await(send())
+            return await _answer(send())
         except RayTaskError as error:  # first: it is of its cause's class too, with a remote traceback as its text
             raise _translated(error) from error
         except TiltyardError:
@@ -160,7 +191,7 @@ async def call(send: Callable[[], Response], attempts: int = ATTEMPTS) -> Any:
     raise ReplicaDied("every replica that took the request died")
 
 
-async def _await(response: Response) -> Any:
+async def _answer(response: Response) -> Any:
     try:
         if not isinstance(response, DeploymentResponseGenerator):
             return await response
@@ -168,7 +199,8 @@ async def _await(response: Response) -> Any:
         _in_background(_drain(response))
         return item
     except asyncio.CancelledError:
-        response.cancel()
+        if isinstance(response, DeploymentResponse | DeploymentResponseGenerator):
+            response.cancel()
         raise
 
 
@@ -190,7 +222,7 @@ _BACKGROUND: set[asyncio.Task[None]] = set()
 
 def _is_death(error: Exception) -> bool:
     if isinstance(error, grpc.RpcError):
-        return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
+        return error.code() in GONE
     return isinstance(error, RayActorError | ActorUnavailableError)
 
 

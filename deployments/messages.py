@@ -19,6 +19,9 @@ from models.signature import Tensors, rows_of
 MAX_CALL_BYTES = 64 * 1024 * 1024
 """What is sent together; calls between deployments are messages of limited size."""
 
+MAX_MESSAGE_BYTES = 256 * 1024 * 1024
+"""One request alone may be larger than what is sent together."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorRequest:

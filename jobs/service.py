@@ -5,6 +5,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from models.errors import DeployFailed, InvalidRequest, ServiceError, ServiceNotRunning
@@ -92,7 +93,7 @@ class Service:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            status, body = get_json(f"{self.gateway_address()}/models/{model}")
+            status, body = get_json(f"{self.gateway_address}/models/{model}")
             why = f"it answers {status}" if status != 200 else disobeyed(policy, body["versions"], answering, certain())
             if why is None:
                 why = self._others(model, policy)
@@ -110,11 +111,12 @@ class Service:
 
     def rollout(self, model: str) -> dict[str, Any] | None:
         """What the gateway measured of each variant; None where it does not tell."""
-        status, body = get_json(f"{self.gateway_address()}/models/{model}/rollout")
+        status, body = get_json(f"{self.gateway_address}/models/{model}/rollout")
         return body if status == 200 and isinstance(body, dict) else None
 
+    @cached_property
     def gateway_address(self) -> str:
-        """Where the gateway answers HTTP, seen from this machine."""
+        """Where the gateway answers HTTP, seen from this machine; it stays as long as Ray Serve runs."""
         options = self.details()["http_options"]
         host = "127.0.0.1" if options["host"] in ("0.0.0.0", "::") else options["host"]
         return f"http://{host}:{options['port']}"

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,6 +30,7 @@ from loadtests.spoiled_models import is_as_good, publish_spoilt
 
 USERS = 2000
 CLIENTS = 8
+GENERATOR_NICENESS = -12
 SETTLED_S = 1.0
 """After a change is true, Routers have half a second to hear of it; requests due before that count for neither side."""
 
@@ -77,10 +79,7 @@ def span(made: Bench, name: str, changes: int, change: Callable[[int], None], pa
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Makes changes as the commands do, in a process of its own: editing YAML would hold up whoever sends requests.
-
-    It gives way to answers, as commands do that the service runs.
-    """
+    """Makes changes as the commands do, in a process of its own: editing YAML would hold up whoever sends requests."""
 
     path: Path
     dashboard: str
@@ -93,6 +92,29 @@ class Operator:
     def weigh(self, version: int, share: float) -> None:
         """Set a weight."""
         self.do(plan_weights, {version: share}, AUTHOR)
+
+
+def give_way() -> None:
+    """Go after whatever answers or asks, as commands do that the service runs.
+
+    Linux shares a machine out between sessions first (sched_autogroup), and looks at niceness within each of them.
+    """
+    os.setsid()
+    _share(NICENESS)
+    os.nice(NICENESS)
+
+
+def stand_for_other_machines() -> None:
+    """Go before the service, where that is allowed: clients have cores of their own, but not here.
+
+    The p99 under changes was 48 ms with it and 86 without (loadtests/RESULTS.md): half of it was the generator's.
+    """
+    _share(GENERATOR_NICENESS)
+
+
+def _share(niceness: int) -> None:
+    with suppress(OSError):  # not Linux, no autogroups, not allowed
+        Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def _carried_out(
@@ -156,7 +178,8 @@ def main() -> None:
         print(f"capacity {most:.0f} requests/s, offered {rate:.0f}")
         stream = Stream(made.serving.address, made.stream.digits, rate, users=USERS, clients=32)
         made = replace(made, stream=stream)
-        with stream.flowing(), ProcessPoolExecutor(1, get_context("spawn"), os.nice, (NICENESS,)) as process:
+        stand_for_other_machines()
+        with stream.flowing(), ProcessPoolExecutor(1, get_context("spawn"), give_way) as process:
             operator = Operator(made.path, made.serving.dashboard, process)
             operator.do(plan_challenge, version, AUTHOR, share=0.1)
             time.sleep(10)

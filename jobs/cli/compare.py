@@ -30,7 +30,7 @@ def compare(
 ) -> None:
     """Show the variants of a model side by side: traffic, errors, latency, agreement, accuracy, the guards' verdict."""
     check_name(name)
-    found = fetch(gateway or Service(address).gateway_address(), name)
+    found = fetch(gateway or Service(address).gateway_address, name)
     print_comparison(found)
     if html is not None:
         _write_page(found, html)

@@ -66,7 +66,7 @@ def deploy(
     if service is None:
         out.print(f"No service runs at {address}: {file} is written, `make serve` will serve it.")
     else:
-        out.print(f"[green]{model} version {version} answers[/] at {service.gateway_address()}/models/{model}")
+        out.print(f"[green]{model} version {version} answers[/] at {service.gateway_address}/models/{model}")
 
 
 def undeploy(

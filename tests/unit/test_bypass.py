@@ -1,0 +1,288 @@
+"""Calls past Ray Serve's handles: real gRPC between a caller and replicas of one process."""
+
+import asyncio
+import contextlib
+import pickle
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+import pytest
+
+from deployments.bypass import Bypass, Load, is_wanted
+from deployments.bypass_server import METHOD, SERVICE, TOKEN, Address, BypassServer
+from deployments.messages import Reply
+from models.errors import UNEXPECTED, Overloaded, TiltyardError
+
+PERIOD_S = 0.2
+
+
+class Fleet:
+    """Replicas that Ray Serve would choose from, one after the other; it counts what comes to whom."""
+
+    def __init__(self, names: Sequence[str], predict: Callable[[Any], Awaitable[Any]], calls: int = 2) -> None:
+        self.calls = calls
+        self.came: list[str] = []
+        self.introduced = 0
+        self.servers = {name: self._server(name, predict) for name in names}
+
+    def _server(self, name: str, predict: Callable[[Any], Awaitable[Any]]) -> BypassServer:
+        async def answer(item: Any) -> Reply:
+            self.came.append(name)
+            reply: Reply = await predict(item)
+            return reply
+
+        return BypassServer(answer, name, "here", "127.0.0.1")
+
+    async def introduce(self, busy_s: float) -> AsyncIterator[Address | None]:
+        self.introduced += 1
+        name = list(self.servers)[self.introduced % len(self.servers)]
+        yield await self.servers[name].address("here", self.calls)
+        await asyncio.sleep(busy_s)
+
+    async def ask(self, bypass: Bypass, item: Any) -> Any:
+        """Ask past the handle; what goes through it is answered at once."""
+        return await bypass.call((item,), self._through_handle)
+
+    async def _through_handle(self) -> str:
+        self.came.append("handle")
+        return "handle"
+
+    async def close(self) -> None:
+        await asyncio.gather(*(server.close() for server in self.servers.values()))
+
+
+async def echo(item: Any) -> Any:
+    return item
+
+
+@contextlib.asynccontextmanager
+async def known(fleet: Fleet, introductions: int = 1) -> AsyncIterator[Bypass]:
+    """A caller that so many introductions were made to."""
+    bypass = Bypass(fleet.introduce, PERIOD_S)
+    for _ in range(introductions):
+        await fleet.ask(bypass, "first")
+        await asyncio.sleep(1.5 * PERIOD_S)
+    fleet.came.clear()
+    yield bypass
+    await fleet.close()
+
+
+def test_the_first_call_goes_through_the_handle_and_the_next_ones_past_it() -> None:
+    async def scenario() -> None:
+        fleet = Fleet(["one"], echo)
+        bypass = Bypass(fleet.introduce, PERIOD_S)
+        assert await fleet.ask(bypass, 1) == "handle"
+        await asyncio.sleep(PERIOD_S)
+        assert [await fleet.ask(bypass, item) for item in range(3)] == [0, 1, 2]
+        assert fleet.came == ["handle", "one", "one", "one"]
+        await fleet.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_replica_gets_no_more_calls_than_it_has_room_for() -> None:
+    async def scenario() -> None:
+        free = asyncio.Event()
+
+        async def wait(item: Any) -> Any:
+            await free.wait()
+            return item
+
+        fleet = Fleet(["one"], wait, calls=2)
+        async with known(fleet) as bypass:
+            asked = [asyncio.ensure_future(fleet.ask(bypass, item)) for item in range(3)]
+            await asyncio.sleep(0.1)
+            free.set()
+            assert await asyncio.gather(*asked) == [0, 1, "handle"]
+
+    asyncio.run(scenario())
+
+
+def test_the_least_busy_replica_is_called() -> None:
+    async def scenario() -> None:
+        free = asyncio.Event()
+
+        async def wait(item: Any) -> Any:
+            await free.wait()
+            return item
+
+        fleet = Fleet(["one", "two"], wait)
+        bypass = Bypass(fleet.introduce, PERIOD_S)
+        await fleet.ask(bypass, "first")
+        await asyncio.sleep(0.1)
+        asked = [asyncio.ensure_future(fleet.ask(bypass, item)) for item in range(2)]
+        await asyncio.sleep(2 * PERIOD_S)  # Ray Serve is told of two calls, and names the other replica
+        asked += [asyncio.ensure_future(fleet.ask(bypass, item)) for item in range(2)]
+        await asyncio.sleep(0.1)
+        free.set()
+        await asyncio.gather(*asked)
+        first, *others = dict.fromkeys(fleet.came[1:])
+        assert fleet.came == ["handle", first, first, *others, *others]
+        assert len(others) == 1
+        await fleet.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("raised", "type_", "message"),
+    [
+        pytest.param(Overloaded("full"), Overloaded, "full", id="ours"),
+        pytest.param(ZeroDivisionError("in /srv/secret.py"), TiltyardError, UNEXPECTED, id="a bug"),
+    ],
+)
+def test_an_error_of_the_replica_is_raised_without_its_traceback(
+    raised: Exception, type_: type[TiltyardError], message: str
+) -> None:
+    async def fail(item: Any) -> Any:
+        raise raised
+
+    async def scenario() -> None:
+        fleet = Fleet(["one"], fail)
+        async with known(fleet) as bypass:
+            with pytest.raises(TiltyardError) as told:
+                await fleet.ask(bypass, 1)
+        assert type(told.value) is type_
+        assert told.value.message == message
+
+    asyncio.run(scenario())
+
+
+class Boom:
+    """Does harm when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pytest.fail, ("it was unpickled",)
+
+
+@pytest.mark.parametrize("token", [None, "guessed"])
+def test_who_has_no_token_has_nothing_unpickled(token: str | None) -> None:
+    async def scenario() -> None:
+        server = BypassServer(echo, "one", "here", "127.0.0.1")
+        address = await server.address("here", 1)
+        assert address is not None
+        async with grpc.aio.insecure_channel(address.target) as channel:
+            send = channel.unary_unary(f"/{SERVICE}/{METHOD}")
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await send(pickle.dumps(Boom()), metadata=((TOKEN, token),) if token else None)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        await server.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_replica_that_is_gone_is_called_no_more() -> None:
+    async def scenario() -> None:
+        fleet = Fleet(["one"], echo)
+        async with known(fleet) as bypass:
+            await fleet.close()
+            with pytest.raises(grpc.aio.AioRpcError) as gone:
+                await fleet.ask(bypass, 1)
+            assert gone.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert await fleet.ask(bypass, 2) == "handle"
+
+    asyncio.run(scenario())
+
+
+def test_a_replica_that_is_put_away_finishes_what_is_under_way() -> None:
+    async def slow(item: Any) -> Any:
+        await asyncio.sleep(0.2)
+        return item
+
+    async def scenario() -> None:
+        fleet = Fleet(["one"], slow)
+        async with known(fleet) as bypass:
+            asked = asyncio.ensure_future(fleet.ask(bypass, "answered"))
+            await asyncio.sleep(0.1)
+            await fleet.close()
+            assert await asked == "answered"
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_that_goes_stops_its_call() -> None:
+    async def scenario() -> None:
+        stopped = asyncio.Event()
+
+        async def hang(item: Any) -> Any:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                stopped.set()
+                raise
+
+        fleet = Fleet(["one"], hang)
+        async with known(fleet) as bypass:
+            asked = asyncio.ensure_future(fleet.ask(bypass, 1))
+            await asyncio.sleep(0.1)
+            asked.cancel()
+            async with asyncio.timeout(2):
+                await stopped.wait()
+
+    asyncio.run(scenario())
+
+
+def test_ray_serve_is_told_of_as_many_calls_as_are_under_way() -> None:
+    async def scenario() -> None:
+        free = asyncio.Event()
+
+        async def wait(item: Any) -> Any:
+            await free.wait()
+            return item
+
+        fleet = Fleet(["one"], wait, calls=4)
+        async with known(fleet) as bypass:
+            before = fleet.introduced
+            asked = [asyncio.ensure_future(fleet.ask(bypass, item)) for item in range(3)]
+            await asyncio.sleep(5.5 * PERIOD_S)
+            free.set()
+            await asyncio.gather(*asked)
+            assert fleet.introduced - before in range(12, 16)  # three in each of five periods
+
+    asyncio.run(scenario())
+
+
+def test_the_load_is_an_average_over_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("deployments.bypass.time.monotonic", lambda: now)
+    load = Load()
+    now = 1.0
+    load.add(2)
+    now = 4.0
+    load.add(-2)
+    assert load.mean() == pytest.approx(2 * 3 / 4)
+    now = 5.0
+    assert load.mean() == 0
+
+
+@pytest.mark.parametrize(("tls", "offered"), [("0", True), ("1", False)])
+def test_another_node_gets_an_address_that_it_can_reach(
+    tls: str, offered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_USE_TLS", tls)
+
+    async def scenario() -> None:
+        server = BypassServer(echo, "one", "here", "127.0.0.1")
+        near, far = await server.address("here", 1), await server.address("there", 1)
+        assert near is not None
+        assert (far is not None) is offered
+        if far is not None:
+            assert far.target.startswith("127.0.0.1:")
+            async with grpc.aio.insecure_channel(far.target) as channel:
+                send = channel.unary_unary(f"/{SERVICE}/{METHOD}")
+                assert pickle.loads(await send(pickle.dumps(("hello",)), metadata=((TOKEN, far.token),))) == "hello"
+        await server.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("bypass", "optimized", "wanted"), [("1", "1", True), ("1", "0", False), ("0", "1", False), ("", "", False)]
+)
+def test_it_is_used_where_it_is_wanted_and_ray_serve_runs_on_our_loop(
+    bypass: str, optimized: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TILTYARD_BYPASS", bypass)
+    monkeypatch.setenv("RAY_SERVE_THROUGHPUT_OPTIMIZED", optimized)
+    assert is_wanted() is wanted
