@@ -22,7 +22,7 @@ FAST_INGRESS = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # Between deployments gRPC refuses messages above 4 MiB by default; a 16 MiB body decodes to more than that.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * 1024 * 1024),
-    # And past the handles a call takes a quarter of the CPU (deployments/bypass.py).
+    # And past the handles a call takes two fifths of the CPU (deployments/bypass.py).
     "TILTYARD_BYPASS": "1",
     # How long a Router that is told to stop keeps answering; Ray's 30 s are for load balancers in front of it.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",

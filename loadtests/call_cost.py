@@ -100,13 +100,14 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.update(fast_ingress())
     called, caller = deployments()
+    import ray
     from ray import serve
 
     serve.run(caller.bind(called.bind()), name="call-cost", route_prefix=None)  # type: ignore[attr-defined]
     try:
         asyncio.run(measure(options.rounds))
     finally:
-        serve.shutdown()
+        ray.shutdown()
 
 
 if __name__ == "__main__":
