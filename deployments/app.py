@@ -168,9 +168,10 @@ class PreprocessorReplica(Preprocessor):
         self._bypass = BypassServer.of_replica(self.predict)
         take_precedence()
 
-    def __del__(self) -> Awaitable[None]:
+    def __del__(self) -> Awaitable[None] | None:
         """Finish what came past Ray Serve, which calls this once it has nothing left itself, and waits."""
-        return self._bypass.close()
+        bypass: BypassServer | None = getattr(self, "_bypass", None)  # None where __init__ raised
+        return bypass.close() if bypass is not None else None
 
     async def predict_as_stream(self, requests: Sequence[ImageRequest], target: Target) -> AsyncIterator[Reply]:
         """Answer with a stream of one item (see handles.streaming)."""

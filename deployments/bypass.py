@@ -7,17 +7,17 @@ and counts it busy, which is what it scales and drains by; and the replica says 
 """
 
 import asyncio
+import contextvars
 import logging
 import os
-import pickle
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import grpc
 
-from deployments.bypass_server import METHOD, OPTIONS, SERVICE, TOKEN, Address
+from deployments.bypass_server import LEAVING, METHOD, OPTIONS, SERVICE, Address, WrongSeal, seal, unseal
 from models.errors import TiltyardError
 
 logger = logging.getLogger("ray.serve")
@@ -29,14 +29,18 @@ PERIOD_S = 2.0
 """How often Ray Serve hears of the load, and for how long each stream stays open."""
 
 INTRODUCTION_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 2.0
+REFUSED_S = 60.0
+"""Where a replica offers no way past the handle, or one that leads nowhere, nobody asks again for so long."""
+
 FORGOTTEN_S = 30.0
 """A replica that was neither introduced nor answered for so long is forgotten."""
 
 CLOSE_S = 60.0
 
 KEEPALIVE = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000))
-GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED)
-"""Nobody listens there any more, or somebody else does."""
+GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAUTHENTICATED)
+"""Nobody listens there any more, the server stopped before it began, or somebody else listens."""
 
 Introduce = Callable[[float], AsyncIterator[Address | None]]
 """Ask Ray Serve for a replica, and keep it busy for some seconds: a stream of its address alone."""
@@ -45,6 +49,10 @@ Introduce = Callable[[float], AsyncIterator[Address | None]]
 def is_wanted() -> bool:
     """Whether calls pass handles at all."""
     return os.environ.get(VARIABLE) == "1" and os.environ.get("RAY_SERVE_THROUGHPUT_OPTIMIZED") == "1"
+
+
+class Left(Exception):
+    """The replica takes no more calls; this one it has not begun."""
 
 
 class Replica:
@@ -57,10 +65,17 @@ class Replica:
         self._channel = grpc.aio.insecure_channel(address.target, (*OPTIONS, *KEEPALIVE))
         self._send = self._channel.unary_unary(f"/{SERVICE}/{METHOD}")
 
+    async def connect(self) -> None:
+        """Wait until it can be reached. Raises TimeoutError."""
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await self._channel.channel_ready()
+
     async def call(self, arguments: tuple[Any, ...]) -> Any:
-        """Have it answer. Raises a TiltyardError, or grpc's error where it does not answer."""
-        body = pickle.dumps(arguments, pickle.HIGHEST_PROTOCOL)
-        outcome = pickle.loads(await self._send(body, metadata=((TOKEN, self.address.token),)))
+        """Have it answer. Raises a TiltyardError; Left, WrongSeal or grpc's error where it does not answer."""
+        sealed = await self._send(seal(self.address.secret, arguments))
+        if sealed == LEAVING:
+            raise Left
+        outcome = unseal(self.address.secret, sealed)
         self.seen_at = time.monotonic()
         if isinstance(outcome, TiltyardError):
             raise outcome
@@ -103,68 +118,80 @@ class Bypass:
         self._replicas: dict[str, Replica] = {}
         self._load = Load()
         self._owed = 0.0
+        self._asks_from = float("-inf")
         self._asking: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
-        self._telling: asyncio.Task[None] | None = None
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def call(self, arguments: tuple[Any, ...], through_handle: Callable[[], Awaitable[Any]]) -> Any:
         """Have the least busy replica answer; through the handle where none is known that has room.
 
         Raises a TiltyardError, or whatever Ray Serve or gRPC raise.
         """
-        replica = self._least_busy()
-        if replica is None:
-            if not self._asking:
-                self._ask()
-            return await through_handle()
-        if self._telling is None:
-            self._telling = asyncio.ensure_future(self._tell())
-        replica.in_flight += 1
-        self._load.add(1)
-        try:
-            return await replica.call(arguments)
-        except grpc.aio.AioRpcError as error:
-            if error.code() in GONE:
+        while (replica := self._least_busy()) is not None:
+            replica.in_flight += 1
+            self._load.add(1)
+            try:
+                return await replica.call(arguments)
+            except (Left, WrongSeal):  # it has not begun, so this counts for no attempt
                 self._forget(replica)
-            raise
-        finally:
-            replica.in_flight -= 1
-            self._load.add(-1)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in GONE:
+                    self._forget(replica)
+                raise
+            finally:
+                replica.in_flight -= 1
+                self._load.add(-1)
+        if not self._asking and time.monotonic() >= self._asks_from:
+            self._ask()
+        return await through_handle()
 
     def _least_busy(self) -> Replica | None:
         free = [each for each in self._replicas.values() if each.in_flight < each.address.calls]
         return min(free, key=lambda each: (each.in_flight, random.random()), default=None)
 
     def _ask(self) -> None:
-        _keep(asyncio.ensure_future(self._be_introduced()), self._asking)
+        _start(self._be_introduced(), self._asking)
 
     async def _be_introduced(self) -> None:
         """Get to know a replica, and keep it busy in Ray Serve's eyes as long as the stream lasts."""
         try:
-            stream = self._introduce(self._period_s)
-            async with asyncio.timeout(INTRODUCTION_TIMEOUT_S):
+            async with asyncio.timeout(INTRODUCTION_TIMEOUT_S + self._period_s):
+                stream = self._introduce(self._period_s)
                 address = await anext(stream)
-            if address is not None:
-                self._note(address)
-            async for _ in stream:
-                pass
+                if address is None or not await self._is_known(address):
+                    self._asks_from = time.monotonic() + REFUSED_S
+                async for _ in stream:
+                    pass
         except Exception as error:  # whoever calls goes through the handle, and is told by that what is wrong
             logger.debug("no replica introduces itself: %s", type(error).__name__)
 
-    def _note(self, address: Address) -> None:
-        known = self._replicas.get(address.replica)
-        if known is None or known.address.target != address.target:
-            known = self._replicas[address.replica] = Replica(address)
+    async def _is_known(self, address: Address) -> bool:
+        """Whether a replica can be reached; from then on it is called."""
+        if address.replica not in self._replicas:
+            replica = Replica(address)
+            try:
+                await replica.connect()
+            except TimeoutError:
+                _start(replica.close(), self._closing)
+                return False
+            if self._replicas.setdefault(address.replica, replica) is not replica:  # introduced twice at once
+                _start(replica.close(), self._closing)
+        known = self._replicas[address.replica]
         known.address = address  # it may have room for more calls now, or fewer
         known.seen_at = time.monotonic()
+        if not self._telling:
+            _start(self._tell(), self._telling)
+        return True
 
     def _forget(self, replica: Replica) -> None:
         if self._replicas.get(replica.address.replica) is replica:
             del self._replicas[replica.address.replica]
-            _keep(asyncio.ensure_future(replica.close()), self._closing)
+            _start(replica.close(), self._closing)
 
     async def _tell(self) -> None:
         """Have Ray Serve count the calls that it does not see; ends when nobody is known any more."""
+        self._load.mean()  # of what was before
         while self._replicas or self._load.calls:
             await asyncio.sleep(self._period_s)
             self._owed += self._load.mean()
@@ -174,10 +201,10 @@ class Bypass:
             old = time.monotonic() - FORGOTTEN_S
             for replica in [each for each in self._replicas.values() if each.seen_at < old and not each.in_flight]:
                 self._forget(replica)
-        self._telling = None
 
 
-def _keep(task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
-    """Keep a task alive; the loop itself does not."""
+def _start(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+    """Start work that is nobody's request, and keep it alive; the loop itself does not."""
+    task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
     tasks.add(task)
     task.add_done_callback(tasks.discard)

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import grpc
 import pytest
 
-from deployments.bypass import Bypass, Load, is_wanted
-from deployments.bypass_server import METHOD, SERVICE, TOKEN, Address, BypassServer
+from deployments.bypass import GONE, Bypass, Load, is_wanted
+from deployments.bypass_server import METHOD, SERVICE, Address, BypassServer, WrongSeal, seal, unseal
 from deployments.messages import Reply
 from models.errors import UNEXPECTED, Overloaded, TiltyardError
 
@@ -107,7 +108,7 @@ def test_the_least_busy_replica_is_called() -> None:
             await free.wait()
             return item
 
-        fleet = Fleet(["one", "two"], wait)
+        fleet = Fleet(["one", "two"], wait, calls=4)
         bypass = Bypass(fleet.introduce, PERIOD_S)
         await fleet.ask(bypass, "first")
         await asyncio.sleep(0.1)
@@ -149,25 +150,96 @@ def test_an_error_of_the_replica_is_raised_without_its_traceback(
     asyncio.run(scenario())
 
 
-class Boom:
-    """Does harm when it is unpickled."""
+class Mark:
+    """Leaves a mark when it is unpickled."""
+
+    left: ClassVar[list[str]] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return pytest.fail, ("it was unpickled",)
+        return Mark.left.append, ("unpickled",)
 
 
-@pytest.mark.parametrize("token", [None, "guessed"])
-def test_who_has_no_token_has_nothing_unpickled(token: str | None) -> None:
+def test_what_somebody_else_sealed_is_not_unpickled() -> None:
+    assert unseal(b"ours", seal(b"ours", [1])) == [1]
+    for forged in (seal(b"guessed", Mark()), b"", pickle.dumps(Mark())):
+        with pytest.raises(WrongSeal):
+            unseal(b"ours", forged)
+    assert not Mark.left
+
+
+def test_who_does_not_know_the_secret_is_not_answered() -> None:
     async def scenario() -> None:
         server = BypassServer(echo, "one", "here", "127.0.0.1")
-        address = await server.address("here", 1)
+        address = await server.address("there", 1)
         assert address is not None
         async with grpc.aio.insecure_channel(address.target) as channel:
             send = channel.unary_unary(f"/{SERVICE}/{METHOD}")
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await send(pickle.dumps(Boom()), metadata=((TOKEN, token),) if token else None)
+                await send(seal(b"guessed", ("hello",)))
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
         await server.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_socket_is_for_nobody_else_and_goes_with_the_replica() -> None:
+    async def scenario() -> None:
+        server = BypassServer(echo, "one", "here", "127.0.0.1")
+        address = await server.address("here", 1)
+        assert address is not None
+        directory = Path(address.target.removeprefix("unix:")).parent
+        assert directory.stat().st_mode & 0o077 == 0
+        await server.close()
+        assert not directory.exists()
+
+    asyncio.run(scenario())
+
+
+def test_calls_go_elsewhere_while_a_replica_leaves() -> None:
+    async def scenario() -> None:
+        fleet = Fleet(["one"], echo)
+        async with known(fleet) as bypass:
+            leaving = asyncio.ensure_future(fleet.close())
+            await asyncio.sleep(0.1)
+            assert not leaving.done()
+            assert await fleet.ask(bypass, 1) == "handle"
+            await leaving
+
+    asyncio.run(scenario())
+
+
+def test_a_call_that_a_stopping_server_gave_up_may_be_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.bypass_server.CLOSE_S", 0.0)
+
+    async def hang(item: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        fleet = Fleet(["one"], hang)
+        async with known(fleet) as bypass:
+            asked = asyncio.ensure_future(fleet.ask(bypass, 1))
+            await asyncio.sleep(0.1)
+            await fleet.close()
+            with pytest.raises(grpc.aio.AioRpcError) as given_up:
+                await asked
+            assert given_up.value.code() in GONE
+
+    asyncio.run(scenario())
+
+
+def test_nobody_asks_again_at_once_where_there_is_no_way_past_the_handle() -> None:
+    class Closed(Fleet):
+        async def introduce(self, busy_s: float) -> AsyncIterator[Address | None]:
+            self.introduced += 1
+            yield None
+
+    async def scenario() -> None:
+        fleet = Closed(["one"], echo)
+        bypass = Bypass(fleet.introduce, PERIOD_S)
+        for _ in range(5):
+            assert await fleet.ask(bypass, 1) == "handle"
+            await asyncio.sleep(0.02)
+        assert fleet.introduced == 1
 
     asyncio.run(scenario())
 
@@ -271,7 +343,7 @@ def test_another_node_gets_an_address_that_it_can_reach(
             assert far.target.startswith("127.0.0.1:")
             async with grpc.aio.insecure_channel(far.target) as channel:
                 send = channel.unary_unary(f"/{SERVICE}/{METHOD}")
-                assert pickle.loads(await send(pickle.dumps(("hello",)), metadata=((TOKEN, far.token),))) == "hello"
+                assert unseal(far.secret, await send(seal(far.secret, ("hello",)))) == "hello"
         await server.close()
 
     asyncio.run(scenario())
