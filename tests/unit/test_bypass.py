@@ -57,6 +57,17 @@ async def echo(item: Any) -> Any:
     return item
 
 
+class Held:
+    """Answers as echo does, once it is let go."""
+
+    def __init__(self) -> None:
+        self.free = asyncio.Event()
+
+    async def answer(self, item: Any) -> Any:
+        await self.free.wait()
+        return item
+
+
 @contextlib.asynccontextmanager
 async def known(fleet: Fleet, introductions: int = 1) -> AsyncIterator[Bypass]:
     """A caller that so many introductions were made to."""
@@ -84,17 +95,12 @@ def test_the_first_call_goes_through_the_handle_and_the_next_ones_past_it() -> N
 
 def test_a_replica_gets_no_more_calls_than_it_has_room_for() -> None:
     async def scenario() -> None:
-        free = asyncio.Event()
-
-        async def wait(item: Any) -> Any:
-            await free.wait()
-            return item
-
-        fleet = Fleet(["one"], wait, calls=2)
+        held = Held()
+        fleet = Fleet(["one"], held.answer, calls=2)
         async with known(fleet) as bypass:
             asked = [asyncio.ensure_future(fleet.ask(bypass, item)) for item in range(3)]
             await asyncio.sleep(0.1)
-            free.set()
+            held.free.set()
             assert await asyncio.gather(*asked) == [0, 1, "handle"]
 
     asyncio.run(scenario())
@@ -102,13 +108,8 @@ def test_a_replica_gets_no_more_calls_than_it_has_room_for() -> None:
 
 def test_the_least_busy_replica_is_called() -> None:
     async def scenario() -> None:
-        free = asyncio.Event()
-
-        async def wait(item: Any) -> Any:
-            await free.wait()
-            return item
-
-        fleet = Fleet(["one", "two"], wait, calls=4)
+        held = Held()
+        fleet = Fleet(["one", "two"], held.answer, calls=4)
         bypass = Bypass(fleet.introduce, PERIOD_S)
         await fleet.ask(bypass, "first")
         await asyncio.sleep(0.1)
@@ -116,7 +117,7 @@ def test_the_least_busy_replica_is_called() -> None:
         await asyncio.sleep(2 * PERIOD_S)  # Ray Serve is told of two calls, and names the other replica
         asked += [asyncio.ensure_future(fleet.ask(bypass, item)) for item in range(2)]
         await asyncio.sleep(0.1)
-        free.set()
+        held.free.set()
         await asyncio.gather(*asked)
         first, *others = dict.fromkeys(fleet.came[1:])
         assert fleet.came == ["handle", first, first, *others, *others]
@@ -297,18 +298,13 @@ def test_a_caller_that_goes_stops_its_call() -> None:
 
 def test_ray_serve_is_told_of_as_many_calls_as_are_under_way() -> None:
     async def scenario() -> None:
-        free = asyncio.Event()
-
-        async def wait(item: Any) -> Any:
-            await free.wait()
-            return item
-
-        fleet = Fleet(["one"], wait, calls=4)
+        held = Held()
+        fleet = Fleet(["one"], held.answer, calls=4)
         async with known(fleet) as bypass:
             before = fleet.introduced
             asked = [asyncio.ensure_future(fleet.ask(bypass, item)) for item in range(3)]
             await asyncio.sleep(5.5 * PERIOD_S)
-            free.set()
+            held.free.set()
             await asyncio.gather(*asked)
             assert fleet.introduced - before in range(12, 16)  # three in each of five periods
 
