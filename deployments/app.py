@@ -11,7 +11,7 @@ monitoring:      Monitoring -> tasks that look for drift, where it is configured
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from fastapi import FastAPI
@@ -23,14 +23,13 @@ from ray.serve.schema import LoggingConfig
 from ray.util.metrics import Counter
 
 from deployments.api import create_api
-from deployments.bypass_server import Address, BypassServer
 from deployments.drift_surroundings import RaySurroundings
 from deployments.feedback import Noted, Truth
 from deployments.handles import ModelServerHandles, PreprocessorHandle, RefereeOfApplication
-from deployments.messages import ImageRequest, Reply, Target
 from deployments.model_server import ModelServer
 from deployments.monitoring import Monitoring
 from deployments.precedence import take_precedence
+from deployments.predicting_replica import PredictingReplica
 from deployments.preprocessor import Preprocessor
 from deployments.referee import Directive, Referee
 from deployments.reporting import Reporting
@@ -160,27 +159,13 @@ class MonitoringReplica:
             raise ServiceError("the schedules have ended")
 
 
-class PreprocessorReplica(Preprocessor):
+class PreprocessorReplica(Preprocessor, PredictingReplica):
     """A Preprocessor that reaches the versions through their handles."""
 
     def __init__(self, threads: int) -> None:
-        super().__init__(ModelServerHandles(), threads, serve.get_replica_context().replica_id.unique_id)
-        self._bypass = BypassServer.of_replica(self.predict)
+        Preprocessor.__init__(self, ModelServerHandles(), threads, serve.get_replica_context().replica_id.unique_id)
+        PredictingReplica.__init__(self, self.predict)
         take_precedence()
-
-    def __del__(self) -> Awaitable[None] | None:
-        """Finish what came past Ray Serve, which calls this once it has nothing left itself, and waits."""
-        bypass: BypassServer | None = getattr(self, "_bypass", None)  # None where __init__ raised
-        return bypass.close() if bypass is not None else None
-
-    async def predict_as_stream(self, requests: Sequence[ImageRequest], target: Target) -> AsyncIterator[Reply]:
-        """Answer with a stream of one item (see handles.streaming)."""
-        yield await self.predict(requests, target)
-
-    async def introduce(self, node: str, busy_s: float) -> AsyncIterator[Address | None]:
-        """Say where somebody on a node calls this replica directly, and be busy for so long (see bypass.py)."""
-        yield await self._bypass.address(node, self._capacity.calls)
-        await asyncio.sleep(busy_s)
 
 
 def count_records() -> Count:

@@ -7,16 +7,16 @@ and counts it busy, which is what it scales and drains by; and the replica says 
 """
 
 import asyncio
-import contextvars
 import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
 
+from deployments.background import start
 from deployments.bypass_server import LEAVING, METHOD, OPTIONS, SERVICE, Address, WrongSeal, seal, unseal
 from models.errors import TiltyardError
 
@@ -151,7 +151,7 @@ class Bypass:
         return min(free, key=lambda each: (each.in_flight, random.random()), default=None)
 
     def _ask(self) -> None:
-        _start(self._be_introduced(), self._asking)
+        start(self._be_introduced(), self._asking)
 
     async def _be_introduced(self) -> None:
         """Get to know a replica, and keep it busy in Ray Serve's eyes as long as the stream lasts."""
@@ -173,21 +173,21 @@ class Bypass:
             try:
                 await replica.connect()
             except TimeoutError:
-                _start(replica.close(), self._closing)
+                start(replica.close(), self._closing)
                 return False
             if self._replicas.setdefault(address.replica, replica) is not replica:  # introduced twice at once
-                _start(replica.close(), self._closing)
+                start(replica.close(), self._closing)
         known = self._replicas[address.replica]
         known.address = address  # it may have room for more calls now, or fewer
         known.seen_at = time.monotonic()
         if not self._telling:
-            _start(self._tell(), self._telling)
+            start(self._tell(), self._telling)
         return True
 
     def _forget(self, replica: Replica) -> None:
         if self._replicas.get(replica.address.replica) is replica:
             del self._replicas[replica.address.replica]
-            _start(replica.close(), self._closing)
+            start(replica.close(), self._closing)
 
     async def _tell(self) -> None:
         """Have Ray Serve count the calls that it does not see; ends when nobody is known any more."""
@@ -201,10 +201,3 @@ class Bypass:
             old = time.monotonic() - FORGOTTEN_S
             for replica in [each for each in self._replicas.values() if each.seen_at < old and not each.in_flight]:
                 self._forget(replica)
-
-
-def _start(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
-    """Start work that is nobody's request, and keep it alive; the loop itself does not."""
-    task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 from deployments.agreement import Agreement, check, compare, said
+from deployments.background import start
 from deployments.lane import Lane
 from deployments.messages import Answer, Outcome
 from deployments.question import Asked, Key, Served, Variant, in_time
@@ -64,9 +65,7 @@ class Copies:
         """Send a copy to each; wait for none. The champion's answer is told beside the `records` of a challenger's."""
         for watcher, _ in watchers:
             self._on_their_way[watcher.key] += 1
-            task = asyncio.ensure_future(self._send(watcher, asked, served, records))
-            self._tasks.add(task)  # the loop itself keeps no task alive
-            task.add_done_callback(self._tasks.discard)
+            start(self._send(watcher, asked, served, records), self._tasks)
 
     async def _send(self, watcher: Variant, asked: Asked, served: Sequence[Served], records: Sequence[Record]) -> None:
         items = [item for item, each in enumerate(served) if isinstance(each.outcome, Answer)]

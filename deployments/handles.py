@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
+from deployments.background import start
 from deployments.bypass import GONE, Bypass, is_wanted
 from deployments.feedback import Noted, Truth
 from deployments.messages import Description, ImageRequest, Reply, Requests, Target, TensorRequest
@@ -196,7 +197,7 @@ async def _answer(response: Response) -> Any:
         if not isinstance(response, DeploymentResponseGenerator):
             return await response
         item = await anext(response)
-        _in_background(_drain(response))
+        start(_drain(response), _DRAINING)
         return item
     except asyncio.CancelledError:
         if isinstance(response, DeploymentResponse | DeploymentResponseGenerator):
@@ -211,13 +212,7 @@ async def _drain(stream: DeploymentResponseGenerator) -> None:
             pass
 
 
-def _in_background(work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.ensure_future(work)
-    _BACKGROUND.add(task)  # the loop itself keeps no task alive
-    task.add_done_callback(_BACKGROUND.discard)
-
-
-_BACKGROUND: set[asyncio.Task[None]] = set()
+_DRAINING: set[asyncio.Task[None]] = set()
 
 
 def _is_death(error: Exception) -> bool:

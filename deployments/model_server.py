@@ -1,23 +1,22 @@
 """The autoscaled model replica: one version behind `@serve.batch`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
 from typing import Any, ClassVar
 
 import ray
 from pydantic import BaseModel
 from ray import serve
 
-from deployments.bypass_server import Address, BypassServer
 from deployments.inference import Call, Inference
 from deployments.messages import Capacity, Description, Outcome, Reply, Requests
 from deployments.precedence import take_precedence
+from deployments.predicting_replica import PredictingReplica
 from deployments.settings import Batching, VersionSettings
 from models.store import Store
 from models.version import load_version
 
 
-class ModelServer:
+class ModelServer(PredictingReplica):
     """One version. It is ready once the artifact is verified, warm and reproduces its golden outputs."""
 
     user_config_type: ClassVar[type[BaseModel]] = Batching
@@ -32,14 +31,9 @@ class ModelServer:
         self._decodes = settings.preprocessing == "inline"
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._inference = Inference(name, loaded.backend, loaded.manifest.preprocessing)
-        self._bypass = BypassServer.of_replica(self.predict)
         self._apply(Batching())
+        super().__init__(self.predict)
         take_precedence()
-
-    def __del__(self) -> Awaitable[None] | None:
-        """Finish what came past Ray Serve, which calls this once it has nothing left itself, and waits."""
-        bypass: BypassServer | None = getattr(self, "_bypass", None)  # None where __init__ raised
-        return bypass.close() if bypass is not None else None
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Apply new batching without a restart."""
@@ -60,15 +54,6 @@ class ModelServer:
         if isinstance(outcomes, BaseException):
             raise outcomes
         return Reply(outcomes, self._capacity)
-
-    async def predict_as_stream(self, requests: Requests) -> AsyncIterator[Reply]:
-        """Answer with a stream of one item (see handles.streaming)."""
-        yield await self.predict(requests)
-
-    async def introduce(self, node: str, busy_s: float) -> AsyncIterator[Address | None]:
-        """Say where somebody on a node calls this replica directly, and be busy for so long (see bypass.py)."""
-        yield await self._bypass.address(node, self._capacity.calls)
-        await asyncio.sleep(busy_s)
 
     # It never holds a batch back: what it has closed meets again where a thread becomes free. 8 x 32 calls are as many
     # as a replica takes.

@@ -7,120 +7,24 @@ how long that took, how many requests it was put to, and what clients saw meanwh
 
 import argparse
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from ruamel.yaml import YAML
-
-from jobs import digits
-from jobs.author import Author
-from jobs.change import carry_out
-from jobs.rollout import plan_challenge, plan_retire
-from jobs.serve import Serving
-from jobs.service import Service, get_json
-from loadtests.digit_stream import Digit, Stream
-from loadtests.spoiled_models import SPOILERS, is_as_good, is_slow, marked, publish_spoilt
-from loadtests.traffic import STARTUP_TIMEOUT_S
+from jobs.service import get_json
+from loadtests.live_champion import CHAMPION, MODEL, LiveChampion, live_champion
+from loadtests.spoiled_models import SPOILERS, is_as_good, is_slow, publish_spoilt
 from models.rollout import History
-from models.store import DEFAULT_ROOT, Store
 
-MODEL, CHAMPION = "digits", 2
-AUTHOR = Author("load test", "to see whether anybody notices")
 STOPPED_WITHIN_S = 300.0
 GOOD_SECONDS = 30.0
-CHANGE_TIMEOUT_S = 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """A running service with one champion, and where its versions are."""
-
-    path: Path
-    store: Store
-    serving: Serving
-    service: Service
-    stream: Stream
-
-
-def serve_config(
-    store: Path, port: int, policy: Mapping[str, Any], routers: int, traffic_log: Mapping[str, Any]
-) -> dict[str, Any]:
-    """One champion; room for a second version on two cores."""
-    traffic_log = {"root": str(store.parent / "traffic"), **traffic_log}
-    policy = {"champion": CHAMPION, "fallback": {"after_s": 0.5}, "guard": {"compare": 0.5}, **policy}
-    router = {"name": "Router", "num_replicas": routers, "user_config": {"models": {MODEL: policy}}}
-    return {
-        "http_options": {"host": "127.0.0.1", "port": port, "request_timeout_s": 30},
-        "applications": [
-            {
-                "name": "gateway",
-                "route_prefix": "/",
-                "import_path": "deployments.app:gateway",
-                "args": {"store": str(store), "traffic_log": traffic_log},
-                "deployments": [router],
-            },
-            {
-                "name": f"{MODEL}-v{CHAMPION}",
-                "route_prefix": None,
-                "import_path": "deployments.app:model_version",
-                "args": {"model": MODEL, "version": CHAMPION, "store": str(store), "artifact": "onnx"},
-                "deployments": [{"name": "ModelServer", "autoscaling_config": {"min_replicas": 1, "max_replicas": 1}}],
-            },
-        ],
-    }
-
-
-@contextmanager
-def bench(
-    rate: float,
-    port: int,
-    policy: Mapping[str, Any] = MappingProxyType({}),
-    routers: int = 1,
-    traffic_log: Mapping[str, Any] = MappingProxyType({}),
-) -> Iterator[Bench]:
-    """Serve the champion from a store of its own, and send it marked digits."""
-    data = digits.load().held_out
-    stream = [Digit(marked(file), str(label)) for file, label in zip(data.files, data.classes, strict=True)]
-    with tempfile.TemporaryDirectory(prefix="tiltyard-") as directory:
-        store = Store(Path(directory) / "store")
-        shutil.copytree(DEFAULT_ROOT / MODEL / str(CHAMPION), store.root / MODEL / str(CHAMPION))
-        path = Path(directory) / "serve_config.yaml"
-        with path.open("w") as file:
-            YAML().dump(serve_config(store.root, port, policy, routers, traffic_log), file)
-        serving = Serving(path)
-        try:
-            if not serving.wait_until_healthy(print, STARTUP_TIMEOUT_S):
-                raise SystemExit("the service did not become healthy")
-            flowing = Stream(serving.address, stream, rate, gives_feedback=True)
-            yield Bench(path, store, serving, Service(serving.dashboard), flowing)
-        finally:
-            serving.stop()
-
-
-def challenge(made: Bench, version: int, share: float, is_shadow: bool = False) -> None:
-    """Challenge as `tiltyard challenge` does."""
-    role: Any = "shadows" if is_shadow else "challengers"
-    change = plan_challenge(made.path, MODEL, version, AUTHOR, role=role, share=share)
-    carry_out(change, made.service, CHANGE_TIMEOUT_S, lambda _: None)
-
-
-def retire(made: Bench, version: int) -> None:
-    """Retire as `tiltyard retire` does."""
-    change = plan_retire(made.path, MODEL, version, AUTHOR)
-    carry_out(change, made.service, CHANGE_TIMEOUT_S, lambda _: None)
-
-
-def stopped_because(made: Bench, version: int) -> str | None:
+def stopped_because(made: LiveChampion, version: int) -> str | None:
     """Why the referee stopped a version; None while it has not."""
     for event in reversed(History(made.store, MODEL).events()):
         if event.version == version and event.by == "referee" and event.action == "rollback":
@@ -128,19 +32,21 @@ def stopped_because(made: Bench, version: int) -> str | None:
     return None
 
 
-def statistics(made: Bench, version: int) -> dict[str, Any]:
+def statistics(made: LiveChampion, version: int) -> dict[str, Any]:
     """What the referee counted of a version."""
     _, body = get_json(f"{made.serving.address}/models/{MODEL}/rollout")
     found: dict[str, Any] = next(each["statistics"] for each in body["variants"] if each["version"] == version)
     return found
 
 
-def meet(made: Bench, name: str, version: int, share: float, harm: Callable[[Bench, int], Any] | None = None) -> str:
+def meet(
+    made: LiveChampion, name: str, version: int, share: float, harm: Callable[[LiveChampion, int], Any] | None = None
+) -> str:
     """Let a challenger meet the traffic until it is stopped; one row of the table."""
     print(f"{name}: version {version} challenges")
     before = len(made.stream.replies)
     began = time.monotonic()
-    challenge(made, version, share)
+    made.operator.challenge(version, share)
     loaded = time.monotonic()
     over = threading.Event()
     if harm is not None:
@@ -157,7 +63,7 @@ def meet(made: Bench, name: str, version: int, share: float, harm: Callable[[Ben
     replies = made.stream.replies[before:]
     p99 = made.stream.p99_ms(loaded, loaded + took_s + 2)
     answered = sum(reply.version == version for reply in replies)
-    retire(made, version)
+    made.operator.retire(version)
     failed = sum(reply.status != 200 for reply in made.stream.replies[before:])
     print(f"{name}: {because or 'not stopped'}; {failed} of {len(replies)} clients saw an error")
     stopped = f"{took_s:.1f} s" if because else "no"
@@ -167,25 +73,25 @@ def meet(made: Bench, name: str, version: int, share: float, harm: Callable[[Ben
     )
 
 
-def _harm(harm: Callable[[Bench, int], Any], made: Bench, version: int, over: threading.Event) -> None:
+def _harm(harm: Callable[[LiveChampion, int], Any], made: LiveChampion, version: int, over: threading.Event) -> None:
     while not over.wait(0.2):
         with suppress(OSError, StopIteration, KeyError):
             harm(made, version)
 
 
-def crash(made: Bench, version: int) -> None:
+def crash(made: LiveChampion, version: int) -> None:
     """End every replica of a version as a segmentation fault does."""
     for pid in made.service.replicas(f"{MODEL}-v{version}", "ModelServer").values():
         os.kill(pid, signal.SIGSEGV)
 
 
-def shadowed(made: Bench, version: int, seconds: float) -> list[str]:
+def shadowed(made: LiveChampion, version: int, seconds: float) -> list[str]:
     """The champion's latency with and without a slow shadow of every request, in turns; rows of a table."""
     rows = []
     for turn in range(3):
         for is_shadowed in (False, True):
             if is_shadowed:
-                challenge(made, version, 1.0, is_shadow=True)
+                made.operator.challenge(version, 1.0, "shadows")
                 time.sleep(3)
             began, before = time.monotonic(), len(made.stream.replies)
             time.sleep(seconds)
@@ -194,7 +100,7 @@ def shadowed(made: Bench, version: int, seconds: float) -> list[str]:
             failed = sum(reply.status != 200 for reply in replies)
             seen = statistics(made, version) if is_shadowed else {}
             if is_shadowed:
-                retire(made, version)
+                made.operator.retire(version)
             rows.append(
                 f"| {turn + 1} | {'yes' if is_shadowed else 'no'} | {len(replies)} | {failed} | {p99:.0f} |"
                 f" {seen.get('compared', '')} | {seen.get('dropped', '')} |"
@@ -213,10 +119,9 @@ def main() -> None:
     )
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     rows, shadow_rows = [], []
-    with bench(options.rate, options.port) as made:
+    with live_champion(options.rate, options.port) as made:
         origin = made.store.manifest(MODEL, CHAMPION)
         assert origin is not None
         with made.stream.flowing():

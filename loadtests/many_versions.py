@@ -7,32 +7,28 @@ something of the machine while nobody asks them; the throughput has that in it, 
 
 import argparse
 import os
-import shutil
 import statistics
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from jobs import digits
-from jobs.serve import Serving
-from jobs.service import get_json
-from loadtests.bad_challengers import CHAMPION, MODEL, serve_config
 from loadtests.closed_loop import closed_loop
+from loadtests.live_champion import CHAMPION, MODEL, serve_config, served, store_of_champion, write_config
 from loadtests.peers.peer import Request
 from loadtests.server_process import stat_fields
 from loadtests.spoiled_models import is_as_good, publish_spoilt
-from loadtests.traffic import STARTUP_TIMEOUT_S
 from models.policy import application_name
-from models.store import DEFAULT_ROOT, Store
+from models.store import Store
 
 WARM_UP_S = 3.0
 REQUEST = Request("/predict", {"Content-Type": "image/png"}, digits.load().held_out.files[0])
+SHARE_OF_CPU = 0.1
+"""What a version asks of Ray, so that eight and a gateway find room on two cores."""
+
 ANSWERING = ("gateway:Router", "gateway:Preprocessor", f"{application_name(MODEL, CHAMPION)}:ModelServer")
 """Processes that have a part in the champion's answer, as Ray names them."""
 
@@ -48,8 +44,7 @@ class Cost:
 
 
 def fill(store: Store, published: int) -> None:
-    """Copy the champion, and publish it again and again."""
-    shutil.copytree(DEFAULT_ROOT / MODEL / str(CHAMPION), store.root / MODEL / str(CHAMPION))
+    """Publish the champion again and again."""
     origin = store.manifest(MODEL, CHAMPION)
     assert origin is not None
     for _ in range(published - 1):
@@ -61,6 +56,7 @@ def configuration(store: Store, port: int, live: int) -> dict[str, Any]:
     others = [version for version in store.versions(MODEL) if version != CHAMPION][: live - 1]
     config = serve_config(store.root, port, {"challengers": dict.fromkeys(others, 0.0)}, 1, {})
     first = config["applications"][1]
+    first["deployments"][0]["ray_actor_options"] = {"num_cpus": SHARE_OF_CPU}
     for version in others:
         named = {"name": application_name(MODEL, version), "args": {**first["args"], "version": version}}
         config["applications"].append({**first, **named})
@@ -70,30 +66,14 @@ def configuration(store: Store, port: int, live: int) -> dict[str, Any]:
 def measure(published: int, live: int, port: int, seconds: float, clients: tuple[int, ...]) -> Mapping[int, Cost]:
     """Serve and measure; costs by number of clients."""
     with tempfile.TemporaryDirectory(prefix="tiltyard-") as directory:
-        store, path = Store(Path(directory) / "store"), Path(directory) / "serve_config.yaml"
+        store, path = store_of_champion(Path(directory)), Path(directory) / "serve_config.yaml"
         fill(store, published)
-        with path.open("w") as file:
-            YAML().dump(configuration(store, port, live), file)
+        write_config(path, configuration(store, port, live))
         body = Path(directory) / "body"
         body.write_bytes(REQUEST.body)
-        serving = Serving(path)
-        try:
-            if not serving.wait_until_healthy(print, STARTUP_TIMEOUT_S) or not _is_complete(serving.address):
-                raise SystemExit("the service did not become healthy")
+        with served(path) as serving:
             closed_loop(serving.address, REQUEST, body, max(clients), WARM_UP_S)
             return {count: _cost(serving.address, body, count, seconds) for count in clients}
-        finally:
-            serving.stop()
-
-
-def _is_complete(address: str) -> bool:
-    """Whether all versions came to run, not the champion alone."""
-    deadline = time.monotonic() + STARTUP_TIMEOUT_S
-    while get_json(f"{address}/health")[1].get("status") != "ok":
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.5)
-    return True
 
 
 def _cost(address: str, body: Path, clients: int, seconds: float) -> Cost:

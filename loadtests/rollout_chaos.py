@@ -15,9 +15,8 @@ from pathlib import Path
 
 from jobs.serve import Serving
 from jobs.service import get_json
-from loadtests.bad_challengers import MODEL, Bench, bench, challenge
+from loadtests.live_champion import CHAMPION, MODEL, LiveChampion, live_champion, served
 from loadtests.spoiled_models import is_as_good, publish_spoilt
-from loadtests.traffic import STARTUP_TIMEOUT_S
 from models.rollout import Event, History
 
 POLICY = {
@@ -29,7 +28,7 @@ AROUND_S = 12.0
 RAMP_WITHIN_S = 240.0
 
 
-def share_of(made: Bench, version: int) -> float:
+def share_of(made: LiveChampion, version: int) -> float:
     """The challenger's share as the Routers obey it; 0 while nobody says."""
     status, body = get_json(f"{made.serving.address}/models/{MODEL}")
     if status != 200:
@@ -37,7 +36,7 @@ def share_of(made: Bench, version: int) -> float:
     return float(next(each["share"] for each in body["versions"] if each["version"] == version))
 
 
-def wait_for_share(made: Bench, version: int, share: float) -> float:
+def wait_for_share(made: LiveChampion, version: int, share: float) -> float:
     """Wait until the ramp is there. Raises SystemExit."""
     deadline = time.monotonic() + RAMP_WITHIN_S
     while (now := share_of(made, version)) < share - 1e-9:
@@ -47,7 +46,7 @@ def wait_for_share(made: Bench, version: int, share: float) -> float:
     return now
 
 
-def kill(made: Bench, version: int, what: str, pid: int) -> str:
+def kill(made: LiveChampion, version: int, what: str, pid: int) -> str:
     """Kill a process; one row of the table. Raises SystemExit where the history lost anything."""
     said = History(made.store, MODEL).events()
     before, stood = len(made.stream.replies), share_of(made, version)
@@ -82,16 +81,15 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=40.0, help="requests per second")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     rows = []
-    with bench(options.rate, options.port, POLICY, routers=2) as made:
-        origin = made.store.manifest(MODEL, 2)
+    with live_champion(options.rate, options.port, POLICY, routers=2) as made:
+        origin = made.store.manifest(MODEL, CHAMPION)
         assert origin is not None
         version = publish_spoilt(made.store, origin, is_as_good)
         made.stream.gives_feedback = False  # clients would wait for the referee
         with made.stream.flowing():
-            challenge(made, version, WEIGHT)
+            made.operator.challenge(version, WEIGHT)
             victims: list[tuple[str, Callable[[], int]]] = [
                 ("Referee", lambda: next(iter(made.service.replicas("gateway", "Referee").values()))),
                 ("one of two Routers", lambda: next(iter(made.service.replicas("gateway", "Router").values()))),
@@ -104,15 +102,10 @@ def main() -> None:
             wait_for_share(made, version, WEIGHT)
         said = History(made.store, MODEL).events()
         made.serving.stop()
-        again = Serving(made.path)
-        try:
-            if not again.wait_until_healthy(print, STARTUP_TIMEOUT_S):
-                raise SystemExit("the service did not come back")
+        with served(made.path):
             time.sleep(3)
             check_kept(said, History(made.store, MODEL).events())
             rows.append(f"| everything, restarted | {WEIGHT:g} | {share_of(made, version):g} | | |")
-        finally:
-            again.stop()
     print("\n| killed | share before | share after | answers | slowest ms |\n|---|---|---|---|---|")
     print("\n".join(rows))
     print("\nThe history: " + ", ".join(f"{event.action} {event.share:g}" for event in said if event.share is not None))

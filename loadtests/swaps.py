@@ -7,30 +7,21 @@ variant while weights stay, and how many change when they move.
 """
 
 import argparse
-import os
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
-from pathlib import Path
-from typing import Any
 
-from deployments.command import NICENESS
-from jobs.change import Change, carry_out
-from jobs.rollout import plan_challenge, plan_promote, plan_retire, plan_weights
-from jobs.service import Service
-from loadtests.bad_challengers import AUTHOR, CHAMPION, CHANGE_TIMEOUT_S, MODEL, Bench, bench
+from jobs.rollout import plan_promote, plan_weights
 from loadtests.digit_stream import Reply, Stream
+from loadtests.live_champion import CHAMPION, MODEL, LiveChampion, live_champion
 from loadtests.open_loop import percentile
+from loadtests.operators import AUTHOR, Operator
 from loadtests.spoiled_models import is_as_good, publish_spoilt
 
 USERS = 2000
 CLIENTS = 8
-GENERATOR_NICENESS = -12
 SETTLED_S = 1.0
 """After a change is true, Routers have half a second to hear of it; requests due before that count for neither side."""
 
@@ -55,7 +46,7 @@ class Span:
         )
 
 
-def capacity(made: Bench, seconds: float = 10.0) -> float:
+def capacity(made: LiveChampion, seconds: float = 10.0) -> float:
     """Requests a second that a closed loop gets answered: a stream that is far too fast for its clients."""
     flood = Stream(made.serving.address, made.stream.digits, 5000, clients=CLIENTS, drains=False)
     began = time.monotonic()
@@ -66,7 +57,7 @@ def capacity(made: Bench, seconds: float = 10.0) -> float:
     return answered / elapsed
 
 
-def span(made: Bench, name: str, changes: int, change: Callable[[int], None], pause_s: float = 0.0) -> Span:
+def span(made: LiveChampion, name: str, changes: int, change: Callable[[int], None], pause_s: float = 0.0) -> Span:
     """Make so many changes, one after the other."""
     began, before = time.monotonic(), len(made.stream.replies)
     for number in range(changes):
@@ -77,56 +68,9 @@ def span(made: Bench, name: str, changes: int, change: Callable[[int], None], pa
     return Span(name, changes, time.monotonic() - began, made.stream.replies[before:])
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Makes changes as the commands do, in a process of its own: editing YAML would hold up whoever sends requests."""
-
-    path: Path
-    dashboard: str
-    process: ProcessPoolExecutor
-
-    def do(self, plan: Callable[..., Change], *arguments: Any, **options: Any) -> None:
-        """Carry a plan out, and wait until it is true."""
-        self.process.submit(_carried_out, self.dashboard, plan, self.path, MODEL, arguments, options).result()
-
-    def weigh(self, version: int, share: float) -> None:
-        """Set a weight."""
-        self.do(plan_weights, {version: share}, AUTHOR)
-
-
-def give_way() -> None:
-    """Go after whatever answers or asks, as commands do that the service runs.
-
-    Linux shares a machine out between sessions first (sched_autogroup), and looks at niceness within each of them.
-    """
-    os.setsid()
-    _share(NICENESS)
-    os.nice(NICENESS)
-
-
-def stand_for_other_machines() -> None:
-    """Go before the service, where that is allowed: clients have cores of their own, but not here.
-
-    The p99 under changes was 48 ms with it and 86 without (loadtests/RESULTS.md): half of it was the generator's.
-    """
-    _share(GENERATOR_NICENESS)
-
-
-def _share(niceness: int) -> None:
-    with suppress(OSError):  # not Linux, no autogroups, not allowed
-        Path("/proc/self/autogroup").write_text(str(niceness))
-
-
-def _carried_out(
-    dashboard: str,
-    plan: Callable[..., Change],
-    path: Path,
-    model: str,
-    arguments: Sequence[Any],
-    options: Mapping[str, Any],
-) -> None:
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    carry_out(plan(path, model, *arguments, **options), Service(dashboard), CHANGE_TIMEOUT_S, lambda _: None)
+def weigh(operator: Operator, version: int, share: float) -> None:
+    """Set a weight."""
+    operator.do(plan_weights, {version: share}, AUTHOR)
 
 
 def swap(versions: Sequence[int], operator: Operator) -> Callable[[int], None]:
@@ -136,15 +80,15 @@ def swap(versions: Sequence[int], operator: Operator) -> Callable[[int], None]:
     def change(number: int) -> None:
         nonlocal champion
         version = versions[number]
-        operator.do(plan_challenge, version, AUTHOR, share=0.2)
+        operator.challenge(version, 0.2)
         operator.do(plan_promote, version, AUTHOR)
-        operator.do(plan_retire, champion, AUTHOR)
+        operator.retire(champion)
         champion = version
 
     return change
 
 
-def realised(made: Bench, version: int, share: float, seconds: float) -> str:
+def realised(made: LiveChampion, version: int, share: float, seconds: float) -> str:
     """Whether a share is what came of it, within three standard deviations of independent draws per user."""
     time.sleep(SETTLED_S)
     before = len(made.stream.replies)
@@ -165,11 +109,10 @@ def main() -> None:
     parser.add_argument("--quiet", type=float, default=60.0, help="seconds without a change, before and after")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     random.seed(0)
     sticky = {"by": "header", "name": "x-user", "salt": "swaps"}
-    with bench(60.0, options.port, {"sticky": sticky}) as made:
+    with live_champion(60.0, options.port, {"sticky": sticky}) as made:
         origin = made.store.manifest(MODEL, CHAMPION)
         assert origin is not None
         version, *swapped_in = (publish_spoilt(made.store, origin, is_as_good) for _ in range(1 + options.swaps))
@@ -178,20 +121,21 @@ def main() -> None:
         print(f"capacity {most:.0f} requests/s, offered {rate:.0f}")
         stream = Stream(made.serving.address, made.stream.digits, rate, users=USERS, clients=32)
         made = replace(made, stream=stream)
-        stand_for_other_machines()
-        with stream.flowing(), ProcessPoolExecutor(1, get_context("spawn"), give_way) as process:
-            operator = Operator(made.path, made.serving.dashboard, process)
-            operator.do(plan_challenge, version, AUTHOR, share=0.1)
+        operator = made.operator
+        with stream.flowing():
+            operator.challenge(version, 0.1)
             time.sleep(10)
             shares = [random.choice((0.05, 0.1, 0.2, 0.3, 0.5)) for _ in range(options.weights)]
             spans = [span(made, "no changes", 1, lambda _: time.sleep(options.quiet))]
-            spans.append(span(made, "weights", options.weights, lambda number: operator.weigh(version, shares[number])))
+            spans.append(
+                span(made, "weights", options.weights, lambda number: weigh(operator, version, shares[number]))
+            )
             realisations = []
             for share in (0.1, 0.2, 0.5):
-                operator.weigh(version, share)
+                weigh(operator, version, share)
                 realisations.append(realised(made, version, share, 3 * USERS / rate))
             moved = moves(made, version, operator)
-            operator.do(plan_retire, version, AUTHOR)
+            operator.retire(version)
             time.sleep(5)
             spans.append(span(made, "no changes", 1, lambda _: time.sleep(options.quiet)))
             spans.append(span(made, "swaps", options.swaps, swap(swapped_in, operator)))
@@ -210,11 +154,11 @@ def main() -> None:
         raise SystemExit(1)
 
 
-def moves(made: Bench, version: int, operator: Operator) -> str:
+def moves(made: LiveChampion, version: int, operator: Operator) -> str:
     """Who changes when a share grows from 0.1 to 0.2."""
     variants = []
     for share in (0.1, 0.2):
-        operator.weigh(version, share)
+        weigh(operator, version, share)
         time.sleep(SETTLED_S)
         before = len(made.stream.replies)
         time.sleep(1.5 * USERS / made.stream.rate)

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from loadtests.bad_challengers import MODEL, Bench, bench
 from loadtests.digit_stream import Reply
+from loadtests.live_champion import MODEL, LiveChampion, live_champion
 from models.traffic_ledger import Account
 from models.traffic_spool import Stream
 from models.traffic_spooled import Spool
@@ -114,7 +114,7 @@ def settled(spool: Spool) -> Account:
 
 
 @contextmanager
-def killed(made: Bench) -> Iterator[float]:
+def killed(made: LiveChampion) -> Iterator[float]:
     """Kill one of the Routers; gives the moment."""
     for pid in made.service.replicas("gateway", "Router").values():
         with suppress(ProcessLookupError):  # the one that was killed before
@@ -160,7 +160,7 @@ def small_disk() -> Iterator[tuple[Path, bool]]:
                 subprocess.run(["umount", "--lazy", directory], check=True)
 
 
-def span(made: Bench, spool: Spool, name: str, seconds: float, harm: Harm) -> Span:
+def span(made: LiveChampion, spool: Spool, name: str, seconds: float, harm: Harm) -> Span:
     """Let something go wrong for a while in the middle of the stream, which is held for a moment before and after."""
     before, first = settled(spool), len(made.stream.replies)
     with made.stream.flowing():
@@ -189,7 +189,7 @@ def row(each: Span, stored: set[str]) -> str:
     )
 
 
-def rows_in_tables(made: Bench, spool: Spool) -> tuple[int, set[str]]:
+def rows_in_tables(made: LiveChampion, spool: Spool) -> tuple[int, set[str]]:
     """Move on what is left, and count: rows, and the requests they are of. Raises SystemExit where a row is twice."""
     root = str(made.path.parent / "traffic")
     command = [str(Path(sys.executable).with_name("tiltyard")), "traffic", "append"]
@@ -218,7 +218,7 @@ def main() -> None:
     with small_disk() as (disk, is_small):
         spool = Spool(disk / "spool")
         log = {"spool": str(spool.path), "append_period_s": 5}
-        with bench(options.rate, options.port, routers=options.routers, traffic_log=log) as made:
+        with live_champion(options.rate, options.port, routers=options.routers, traffic_log=log) as made:
             made.stream.gives_feedback = False
             wait_for_routers(made, options.routers)
             harms: list[tuple[str, Harm]] = [
@@ -249,7 +249,7 @@ def main() -> None:
         raise SystemExit(1)
 
 
-def wait_for_routers(made: Bench, count: int) -> None:
+def wait_for_routers(made: LiveChampion, count: int) -> None:
     """All of them run."""
     deadline = time.monotonic() + 60
     while len(made.service.replicas("gateway", "Router")) < count and time.monotonic() < deadline:
