@@ -11,8 +11,8 @@ CLASSES ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install drift serve train test lint format typecheck lock lock-peers footprint chaos int8-accuracy \
-    simulate drift-power bad-challengers quality-at-scale swaps many-versions rollout-chaos traffic-chaos bench bench-quick loadtest \
-    loadtest-ui clean
+    simulate drift-power bad-challengers quality-at-scale swaps many-versions large-bodies rollout-chaos \
+    traffic-chaos bench bench-quick loadtest loadtest-ui clean
 
 help:  ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,9 @@ quality-at-scale: install  ## Import 100,000 labels into a million predictions, 
 
 many-versions: install  ## Compare one version with 64 published and eight live (stop `make serve` first)
 	$(BIN)/python -m loadtests.many_versions
+
+large-bodies: install  ## Send pictures and tensors of up to 16 MB, with small ones beside (stop `make serve` first)
+	$(BIN)/python -m loadtests.large_bodies
 
 swaps: install  ## Change weights and swap champions under load (stop `make serve` first)
 	$(BIN)/python -m loadtests.swaps

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jobs.serve_config import ServeConfig, replace_text
+from jobs.serve_config import ServeConfig, read_text, replace_text
 from jobs.service import Service
 from models.errors import Busy, Conflict, DeployFailed, ServiceNotRunning, TiltyardError
 from models.locking import locked
@@ -144,7 +144,7 @@ def _record(change: Change) -> None:
 @contextmanager
 def _written(change: Change, service: Service | None) -> Iterator[None]:
     """Write the file; whatever goes wrong afterwards, Ctrl-C too, makes the file and what runs what they were."""
-    if ServeConfig.read(change.path).original != change.before.original:
+    if read_text(change.path) != change.before.original:
         raise Conflict(f"{change.path.name} was changed by somebody else meanwhile; look at it and try again")
     if service is not None:
         _check_nothing_else_changes(change.before, service)

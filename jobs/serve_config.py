@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,11 +43,9 @@ class ServeConfig:
     @classmethod
     def read(cls, path: Path) -> "ServeConfig":
         """Read a file. Raises InvalidConfig."""
+        original = read_text(path)
         try:
-            original = path.read_text()
             data = _yaml().load(original)
-        except OSError as error:
-            raise InvalidConfig(f"{path}: {error.strerror}") from None
         except YAMLError as error:
             raise InvalidConfig(f"{path}: not YAML: {' '.join(str(error).split())}") from None
         if not isinstance(data, CommentedMap) or not isinstance(data.get("applications"), list):
@@ -59,9 +58,10 @@ class ServeConfig:
 
     def edited(self, edit: Callable[["ServeConfig"], None]) -> "ServeConfig":
         """An edited copy, in which comment lines stay where they are. Raises what the edit does."""
-        after = self.copy()
+        before = self.text
+        after = ServeConfig(_yaml().load(before))
         edit(after)
-        kept = ServeConfig(_yaml().load(keep_comments(self.text, after.text)))
+        kept = ServeConfig(_yaml().load(keep_comments(before, after.text)))
         return kept if kept.plain() == after.plain() else after
 
     @property
@@ -73,9 +73,7 @@ class ServeConfig:
 
     def plain(self) -> dict[str, Any]:
         """The content as Ray Serve takes it."""
-        content = YAML(typ="safe").load(self.text)
-        assert isinstance(content, dict)
-        return content
+        return copy.deepcopy(_content(self.text))
 
     def diff(self, changed: "ServeConfig", name: str) -> str:
         """A unified diff from the file as it was read to the changed one; empty where they say the same."""
@@ -276,6 +274,14 @@ class ServeConfig:
         raise InvalidConfig(f"the application with import_path {GATEWAY} has no deployment 'Router'")
 
 
+def read_text(path: Path) -> str:
+    """The text of a file. Raises InvalidConfig."""
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise InvalidConfig(f"{path}: {error.strerror}") from None
+
+
 def replace_text(path: Path, text: str) -> None:
     """Replace a file in one step, through links and with its mode: its readers see the old text or the new one."""
     target = path.resolve()
@@ -379,6 +385,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, list) else value
+
+
+@lru_cache(maxsize=8)
+def _content(text: str) -> dict[str, Any]:
+    """What a text says; the same few are asked for again and again in the course of a change."""
+    content = YAML(typ="safe").load(text)
+    assert isinstance(content, dict)
+    return content
 
 
 def _yaml() -> YAML:

@@ -1,13 +1,14 @@
 """Weight changes and whole swaps of the champion under a steady load; does anybody notice? `make swaps`.
 
-The load is a share of what the service answers at most (measured first, in a closed loop of eight clients). Then, one
-span of time after the other: nothing changes; the weights change again and again; the champion is swapped again and
-again (challenge, promote, retire the former one). Requests carry a user, so it shows too whether users keep their
-variant while weights stay, and how many change when they move.
+The load is a share of what the service answers at most (measured first, in a closed loop of eight clients). Then, in
+turns, because a machine's speed changes by the minute: nothing changes, and the weights change again and again; later
+the champion is swapped again and again (challenge, promote, retire the former one). Requests carry a user, so it shows
+too whether users keep their variant while weights stay, and how many change when they move.
 """
 
 import argparse
 import random
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,10 +21,12 @@ from loadtests.open_loop import percentile
 from loadtests.operators import AUTHOR, Operator
 from loadtests.spoiled_models import is_as_good, publish_spoilt
 
+HEAD = "| span | changes | s | requests | failed | p50 ms | p99 ms | slowest ms |\n|---|---|---|---|---|---|---|---|"
 USERS = 2000
 CLIENTS = 8
-SETTLED_S = 1.0
-"""After a change is true, Routers have half a second to hear of it; requests due before that count for neither side."""
+SETTLED_S = 2.0
+"""After a change is true, Routers have half a second to hear of it and HAProxy a second or two; what is due before that
+counts for neither side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +38,46 @@ class Span:
     seconds: float
     replies: Sequence[Reply]
 
+    @property
+    def p99_ms(self) -> float:
+        """Of all that was due."""
+        return percentile([reply.milliseconds for reply in self.replies], 99)
+
     def row(self) -> str:
         """One row of the table."""
         milliseconds = [reply.milliseconds for reply in self.replies]
         failed = sum(reply.status != 200 for reply in self.replies)
         return (
             f"| {self.name} | {self.changes} | {self.seconds:.0f} | {len(self.replies)} | {failed} |"
-            f" {percentile(milliseconds, 50):.0f} | {percentile(milliseconds, 99):.0f} |"
-            f" {max(milliseconds, default=0):.0f} |"
+            f" {percentile(milliseconds, 50):.0f} | {self.p99_ms:.0f} | {max(milliseconds, default=0):.0f} |"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A span without changes, and the one with them that followed."""
+
+    quiet: Span
+    changing: Span
+
+    @property
+    def ratio(self) -> float:
+        """How many times the p99 is what it was without changes."""
+        return self.changing.p99_ms / self.quiet.p99_ms
+
+
+def together(spans: Sequence[Span]) -> Span:
+    """Spans of one name as one."""
+    replies = [reply for each in spans for reply in each.replies]
+    return Span(spans[0].name, sum(each.changes for each in spans), sum(each.seconds for each in spans), replies)
+
+
+def table(turns: Sequence[Turn]) -> str:
+    """Rows for all turns together, and what each of them came to."""
+    rows = [together([each.quiet for each in turns]).row(), together([each.changing for each in turns]).row()]
+    p99s = ", ".join(f"{each.quiet.p99_ms:.0f} -> {each.changing.p99_ms:.0f}" for each in turns)
+    median = statistics.median(each.ratio for each in turns)
+    return "\n".join([HEAD, *rows]) + f"\n\np99 by turns, ms: {p99s}; the median of the ratios is {median:.1f}.\n"
 
 
 def capacity(made: LiveChampion, seconds: float = 10.0) -> float:
@@ -57,15 +91,27 @@ def capacity(made: LiveChampion, seconds: float = 10.0) -> float:
     return answered / elapsed
 
 
-def span(made: LiveChampion, name: str, changes: int, change: Callable[[int], None], pause_s: float = 0.0) -> Span:
-    """Make so many changes, one after the other."""
+def span(made: LiveChampion, name: str, numbers: Sequence[int], change: Callable[[int], None]) -> Span:
+    """Make the changes of these numbers, one after the other."""
     began, before = time.monotonic(), len(made.stream.replies)
-    for number in range(changes):
+    for number in numbers:
         change(number)
-        time.sleep(pause_s)
         if (number + 1) % 10 == 0:
-            print(f"{name}: {number + 1} of {changes}, {len(made.stream.failures())} requests failed so far")
-    return Span(name, changes, time.monotonic() - began, made.stream.replies[before:])
+            print(f"{name}: {number + 1}, {len(made.stream.failures())} requests failed so far")
+    return Span(name, len(numbers), time.monotonic() - began, made.stream.replies[before:])
+
+
+def in_turns(
+    made: LiveChampion, name: str, count: int, turns: int, quiet_s: float, change: Callable[[int], None]
+) -> list[Turn]:
+    """Make so many changes in so many turns, each after some seconds without any."""
+    made_turns = []
+    for turn in range(turns):
+        quiet = replace(span(made, "no changes", [0], lambda _: time.sleep(quiet_s)), changes=0)
+        numbers = range(count * turn // turns, count * (turn + 1) // turns)
+        made_turns.append(Turn(quiet, span(made, name, numbers, change)))
+        time.sleep(SETTLED_S)
+    return made_turns
 
 
 def weigh(operator: Operator, version: int, share: float) -> None:
@@ -106,7 +152,8 @@ def main() -> None:
     parser.add_argument("--weights", type=int, default=100, help="number of weight changes")
     parser.add_argument("--swaps", type=int, default=5, help="number of whole swaps")
     parser.add_argument("--load", type=float, default=0.6, help="share of the capacity that is offered")
-    parser.add_argument("--quiet", type=float, default=60.0, help="seconds without a change, before and after")
+    parser.add_argument("--turns", type=int, default=5, help="spans with changes, each after one without")
+    parser.add_argument("--quiet", type=float, default=20.0, help="seconds of a span without changes")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -126,9 +173,9 @@ def main() -> None:
             operator.challenge(version, 0.1)
             time.sleep(10)
             shares = [random.choice((0.05, 0.1, 0.2, 0.3, 0.5)) for _ in range(options.weights)]
-            spans = [span(made, "no changes", 1, lambda _: time.sleep(options.quiet))]
-            spans.append(
-                span(made, "weights", options.weights, lambda number: weigh(operator, version, shares[number]))
+            weights = in_turns(
+                *(made, "weights", options.weights, options.turns, options.quiet),
+                lambda number: weigh(operator, version, shares[number]),
             )
             realisations = []
             for share in (0.1, 0.2, 0.5):
@@ -137,14 +184,11 @@ def main() -> None:
             moved = moves(made, version, operator)
             operator.retire(version)
             time.sleep(5)
-            spans.append(span(made, "no changes", 1, lambda _: time.sleep(options.quiet)))
-            spans.append(span(made, "swaps", options.swaps, swap(swapped_in, operator)))
+            swaps = in_turns(*(made, "swaps", options.swaps, options.turns, options.quiet), swap(swapped_in, operator))
     print(f"\n{options.load:g} of a capacity of {most:.0f} requests/s: {rate:.0f}/s\n")
-    print(
-        "| span | changes | s | requests | failed | p50 ms | p99 ms | slowest ms |\n|---|---|---|---|---|---|---|---|"
-    )
-    print("\n".join(each.row() for each in spans))
-    print("\n| declared share | realised | standard deviations | users | requests | changed variant |")
+    print(table(weights))
+    print(table(swaps))
+    print("| declared share | realised | standard deviations | users | requests | changed variant |")
     print("|---|---|---|---|---|---|")
     print("\n".join(realisations))
     print(f"\nFrom a share of 0.1 to 0.2: {moved}")
