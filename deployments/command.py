@@ -3,22 +3,19 @@
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deployments.precedence import come_after_answers
 from models.errors import Busy, DeadlineExceeded, ServiceError, TiltyardError
 from models.store import DEFAULT_ROOT
 
 logger = logging.getLogger("ray.serve")
 
 TIMEOUT_S = 240.0
-NICENESS = 10
-"""Answers come first."""
-
 PROJECT = DEFAULT_ROOT.parents[1]
 
 _ONE = asyncio.Lock()
@@ -44,7 +41,7 @@ async def _run(arguments: Sequence[str]) -> dict[str, Any]:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            preexec_fn=_be_modest,
+            preexec_fn=come_after_answers,
         )
         reading = asyncio.ensure_future(process.communicate())
         done, _ = await asyncio.wait([reading], timeout=TIMEOUT_S)
@@ -54,11 +51,6 @@ async def _run(arguments: Sequence[str]) -> dict[str, Any]:
     if not done:
         raise DeadlineExceeded(f"the command took longer than {TIMEOUT_S:g} s, and was undone")
     return _read(output, errors)
-
-
-def _be_modest() -> None:
-    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a replica ignores them, and so would its child
 
 
 def _read(output: bytes, errors: bytes) -> dict[str, Any]:

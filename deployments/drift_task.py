@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from deployments.precedence import come_after_answers
 from models.drift_history import NO_REFERENCE, PAGE, REPORT
 from models.drift_notice import DriftNotice
 from models.drift_report import DriftReport
@@ -24,9 +25,6 @@ from models.monitoring import MonitoringSettings, drift_directory
 from models.store import DEFAULT_ROOT
 
 PROJECT = DEFAULT_ROOT.parents[1]
-NICENESS = 10
-"""Answers come first."""
-
 MAX_SAID = 1000
 
 _LIBC = ctypes.CDLL(None)
@@ -115,9 +113,9 @@ def _execute(run: DriftRun, settings: MonitoringSettings, program: str, lock: in
             stdin=given,
             stdout=said,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            process_group=0,
             pass_fds=[lock],
-            preexec_fn=_be_modest,
+            preexec_fn=_modest_and_mortal,
         )
         limit_s = settings.timeout_s + (settings.on_critical.timeout_s if settings.on_critical else 0)
         try:
@@ -133,10 +131,9 @@ def _execute(run: DriftRun, settings: MonitoringSettings, program: str, lock: in
     return None if status == 0 else f"it ended with status {status}: {words}"
 
 
-def _be_modest() -> None:
-    os.nice(NICENESS)
+def _modest_and_mortal() -> None:
+    come_after_answers()
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # end with the worker, which ends with the service
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _notice(directory: Path) -> DriftNotice | None:

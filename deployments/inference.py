@@ -2,13 +2,11 @@
 
 import asyncio
 import logging
-import os
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,6 +14,7 @@ from deployments.batch_queue import BatchQueue, Entry, Limits
 from deployments.batching import run_batch
 from deployments.image_features import features_of, sample_of
 from deployments.messages import Answer, ImageRequest, Outcome, Requests, TensorRequest, Timing
+from deployments.precedence import give_way
 from deployments.settings import Batching
 from models.backends import EMBEDDING, Backend
 from models.errors import UNEXPECTED, DeadlineExceeded, InvalidRequest, ModelFailed, TiltyardError
@@ -52,11 +51,9 @@ class Ran(NamedTuple):
     compute_ms: float
 
 
-def _yield_to_others() -> None:
-    """Give this thread, and no other of the process, what the rest of the machine leaves."""
-    with suppress(OSError, AttributeError):  # only Linux schedules threads one by one
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # whoever else wakes up goes first
+def _give_way() -> None:
+    """Let this thread, and no other of the process, have what the rest of the machine leaves."""
+    give_way(threading.get_native_id())
 
 
 class Inference:
@@ -68,7 +65,7 @@ class Inference:
         self._preprocessing = preprocessing
         self._executor: ThreadPoolExecutor | None = None
         self._beside = ThreadPoolExecutor(1, "features")
-        self._background = ThreadPoolExecutor(1, "background", initializer=_yield_to_others)
+        self._background = ThreadPoolExecutor(1, "background", initializer=_give_way)
         self._queue: BatchQueue[Call, list[Outcome]] = BatchQueue(self._run_calls, Limits(1, 1, 0))
         self.apply(Batching())
 

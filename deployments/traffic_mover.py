@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from deployments.precedence import give_way
 from deployments.settings import TrafficLogSettings
 from models.store import DEFAULT_ROOT
 from models.traffic_spooled import Spool
@@ -95,10 +95,10 @@ class Mover:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            start_new_session=True,
+            process_group=0,  # no Ctrl-C reaches it; and no session of its own (precedence.py)
         )
         self._process = process
-        _yield_to_others(process.pid)
+        give_way(process.pid)
         try:
             _, errors = process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -115,10 +115,3 @@ class Mover:
         if failure != self._last_failure:
             logger.error("the spool of the traffic log is not moved on, and is tried again: %s", failure)
         self._last_failure = failure
-
-
-def _yield_to_others(pid: int) -> None:
-    """Give a process what the rest of the machine leaves."""
-    with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, pid, 19)
-        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))

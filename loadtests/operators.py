@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from deployments.command import NICENESS
+from deployments.precedence import NICENESS
 from jobs.author import Author
 from jobs.change import Change, carry_out
 from jobs.rollout import plan_challenge, plan_retire

@@ -1,10 +1,13 @@
 """In a process of its own each time: what is given up cannot be had back."""
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
+
+from deployments.precedence import NICENESS, come_after_answers, give_way
 
 PROGRAM = """
 import os, threading
@@ -47,3 +50,24 @@ def test_all_threads_but_idle_ones_follow() -> None:
 def test_what_is_not_allowed_is_left() -> None:
     here = os.getpriority(os.PRIO_PROCESS, 0)
     assert niceness("-10") in ([-10, -10, here], [here, here, here])
+
+
+def test_who_gives_way_runs_when_nobody_else_wants_to() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    give_way(child.pid)
+    seen = os.sched_getscheduler(child.pid), os.getpriority(os.PRIO_PROCESS, child.pid)
+    child.communicate(b"\n")
+    assert seen == (os.SCHED_IDLE, 19)
+
+
+@pytest.mark.parametrize("above", [0, 5])
+def test_commands_come_after_answers_and_heed_interrupts(above: int) -> None:
+    ask = "import os, signal; print(os.getpriority(os.PRIO_PROCESS, 0), signal.getsignal(signal.SIGINT).__name__)"
+
+    def start() -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS + above)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        come_after_answers()
+
+    done = subprocess.run([sys.executable, "-c", ask], preexec_fn=start, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(NICENESS + above), "default_int_handler"]
