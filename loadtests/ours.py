@@ -41,11 +41,14 @@ class Variant:
 
 ONE_BY_ONE = ("mobilenetv2", "resnet50")
 
+SHORT = {"max_batch_size": 2, "max_enqueued_batches": 1}
+"""Two images a call, and one call that waits for each replica: what is not refused at once is soon answered."""
+
 VARIANTS = (
     Variant("tiltyard", "Tiltyard, same model.onnx", {"artifact": "onnx"}),
     Variant("tiltyard-chosen", "Tiltyard, artifact that publish chose", is_chosen=True),
     Variant("tiltyard-inline", "Tiltyard, decoding in the replica", {"artifact": "onnx", "preprocessing": "inline"}),
-    Variant("tiltyard-short", "Tiltyard, short queues", {"artifact": "onnx"}, batching={"max_enqueued_batches": 2}),
+    Variant("tiltyard-short", "Tiltyard, short queues", {"artifact": "onnx"}, batching=SHORT),
 )
 
 
