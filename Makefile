@@ -94,7 +94,7 @@ swaps: install  ## Change weights and swap champions under load (stop `make serv
 bench: install  ## Compare with every other server, two hours and more (close everything else first)
 	$(BIN)/python -m loadtests.bench --rounds 3 --write
 
-bench-quick: install  ## Compare with two other servers, under 5 minutes once their environments are made
+bench-quick: install  ## Compare with two other servers, under 5 minutes once models and environments are made
 	$(BIN)/python -m loadtests.bench --peers limit,tiltyard,fastapi,mosec --workloads mobilenetv2,mlp --seconds 4 --open ''
 
 loadtest: install  ## Half a minute of users against what `make serve` serves; CLASSES=ImageUser, USERS=, SECONDS=, HOST=

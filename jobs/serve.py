@@ -35,6 +35,9 @@ FAST_INGRESS = {
     "RAY_worker_niceness": "0",
     # And one that is ready goes before one that starts, where that is allowed.
     "TILTYARD_NICENESS": "-10",
+    # And is woken sooner to pass a request on, which shortens the tail while the cores are full (loadtests/RESULTS.md).
+    # Everybody may ask for that.
+    "TILTYARD_SLICE_MICROS": "100",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 _DASHBOARD = re.compile(r"View the dashboard at\D*(http://[\w.:]+)")

@@ -1,6 +1,8 @@
 """In a process of its own each time: what is given up cannot be had back."""
 
+import ctypes
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -8,6 +10,8 @@ import sys
 import pytest
 
 from deployments.precedence import NICENESS, come_after_answers, give_way
+
+SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}.get(platform.machine()) if sys.platform == "linux" else None
 
 PROGRAM = """
 import os, threading
@@ -71,3 +75,40 @@ def test_commands_come_after_answers_and_heed_interrupts(above: int) -> None:
 
     done = subprocess.run([sys.executable, "-c", ask], preexec_fn=start, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(NICENESS + above), "default_int_handler"]
+
+
+SLICES = """
+import ctypes, struct, threading
+from deployments.precedence import take_precedence
+def runtime(thread):
+    attributes = ctypes.create_string_buffer(56)
+    assert ctypes.CDLL(None).syscall(NUMBER, thread, attributes, 56, 0) == 0
+    return struct.unpack_from("IIQiIQ", attributes.raw)[5]
+release = threading.Event()
+before = threading.Thread(target=release.wait)
+before.start()
+take_precedence()
+after = threading.Thread(target=release.wait)
+after.start()
+print(*[runtime(thread) for thread in (threading.get_native_id(), before.native_id, after.native_id)])
+release.set()
+"""
+
+
+@pytest.mark.skipif(not SCHED_GETATTR, reason="not Linux on x86_64 or aarch64")
+@pytest.mark.parametrize(("asked", "expected"), [("100", 100_000), ("", None), ("soon", None)])
+def test_all_threads_get_the_slice_and_so_do_later_ones(asked: str, expected: int | None) -> None:
+    environment = {**os.environ, "TILTYARD_SLICE_MICROS": asked}
+    program = SLICES.replace("NUMBER", str(SCHED_GETATTR))
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    slices = {int(word) for word in done.stdout.split()}
+    if slices == {0}:
+        pytest.skip("this Linux does not tell of slices; it is older than 6.12")
+    assert slices == {expected or slice_of_others()}
+
+
+def slice_of_others() -> int:
+    """What Linux gives whoever asks for nothing."""
+    attributes = ctypes.create_string_buffer(56)
+    assert ctypes.CDLL(None).syscall(SCHED_GETATTR, 0, attributes, 56, 0) == 0
+    return int.from_bytes(attributes.raw[24:32], sys.byteorder)
