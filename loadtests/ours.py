@@ -47,6 +47,12 @@ SHORT = {"max_batch_size": 2, "max_enqueued_batches": 1}
 VARIANTS = (
     Variant("tiltyard", "Tiltyard, same model.onnx", {"artifact": "onnx"}),
     Variant("tiltyard-chosen", "Tiltyard, artifact that publish chose", is_chosen=True),
+    Variant(
+        "tiltyard-chosen-inline",
+        "Tiltyard, artifact that publish chose, decoding in the replica",
+        {"preprocessing": "inline"},
+        is_chosen=True,
+    ),
     Variant("tiltyard-inline", "Tiltyard, decoding in the replica", {"artifact": "onnx", "preprocessing": "inline"}),
     Variant("tiltyard-short", "Tiltyard, short queues", {"artifact": "onnx"}, batching=SHORT),
 )
