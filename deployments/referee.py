@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from deployments.drift_guard import DriftStanding, drift_event, drift_standing, is_stopped_by_drift
@@ -82,6 +82,7 @@ class Referee:
         self._reports = Reports()
         self._feedback = Feedback()
         self._trials: dict[Key, Trial] = {}
+        self._live: set[Key] = set()
 
     def report(self, report: RouterReport) -> Directive:
         """Take in what a Router saw since it started, and tell it what to do."""
@@ -116,8 +117,8 @@ class Referee:
                         self._judge(model, version, policy, standing)
                     except Exception:  # the others are judged nevertheless
                         logger.exception("%s version %d could not be judged", model, version)
-        live = {(model, version) for model, policy in self._policy.models.items() for version in policy.versions}
-        self._trials = {key: trial for key, trial in self._trials.items() if key in live}
+        self._live = {(model, version) for model, policy in self._policy.models.items() for version in policy.versions}
+        self._trials = {key: trial for key, trial in self._trials.items() if key in self._live}
 
     def rollout(self, model: str) -> dict[str, Any]:
         """Where a model's rollout stands, as JSON. Raises ModelNotFound."""
@@ -171,7 +172,7 @@ class Referee:
             guard = guard.model_copy(update={"max_p99_ratio": None})
         trial.verdict = judge([*trial.strata, step], guard)
         if standing.since == BEFORE_ANY_EVENT and time.monotonic() - trial.began < GRACE_S:
-            return  # whoever set it records that in a moment, and the trial begins anew
+            return  # whoever set it records that in a moment
         trips = self._reports.trips_since(trial.mark, key)
         has_answered = bool(step.challenger.answered) or trial.has_answered
         if trial.verdict.decision == "rollback":
@@ -182,15 +183,21 @@ class Referee:
             self._go_on(key, policy, trial, step)
 
     def _new_trial(self, key: Key, policy: ModelPolicy, standing: Standing, last: Trial | None) -> Trial:
-        """A trial from now on; after a step of the ramp with the evidence of the steps before."""
+        """A trial from now on; after a step of the ramp with the evidence of the steps before.
+
+        Its traffic begins before the command that set it has recorded that: what was seen meanwhile counts.
+        """
         model, version = key
+        if last is not None and last.champion == policy.champion and last.standing.since == BEFORE_ANY_EVENT:
+            return replace(last, standing=standing)
+        has_just_arrived = key not in self._live and standing.since == BEFORE_ANY_EVENT
         is_next_step = last is not None and last.champion == policy.champion and self._is_ramped(model, version)
         feedback = {each: self._feedback.statistics(model, each, policy.champion) for each in policy.versions}
         return Trial(
             policy.champion,
             standing,
             time.monotonic(),
-            self._reports.mark(),
+            self._reports.mark(key if has_just_arrived else None),
             feedback,
             last.strata if last is not None and is_next_step else [],
         )

@@ -52,12 +52,12 @@ class Reports:
         """All that was ever seen of a version."""
         return total(report.statistics[key] for _, report in self._last.values() if key in report.statistics)
 
-    def mark(self) -> Mark:
-        """Now."""
+    def mark(self, arrived: Key | None = None) -> Mark:
+        """Now; of a version that has just arrived, when it did: all that was seen of it counts."""
         made = Mark(time.time())
         for name, (_, report) in self._last.items():
-            made.before[name] = dict(report.statistics)
-            made.trips[name] = dict(report.trips)
+            made.before[name] = {key: sums for key, sums in report.statistics.items() if key != arrived}
+            made.trips[name] = {key: trips for key, trips in report.trips.items() if key != arrived}
         return made
 
     def since(self, mark: Mark, key: Key) -> VariantStatistics:

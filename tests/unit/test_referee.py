@@ -99,6 +99,33 @@ def test_what_nobody_recorded_is_judged_a_little_later(tmp_path: Path, monkeypat
     assert table.actions() == ["rollback 0"]
 
 
+def test_who_fails_before_the_command_has_recorded_it_is_stopped_once_it_has(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    table.history.path.unlink()
+    key = ("digits", 2)
+    report = RouterReport("one", 0.0, 1.0, table.policy, {key: good(0, failed=5)}, {}, {key: "open"}, {key: 1}, ())
+    table.referee.report(report)
+    table.referee.judge()
+    assert table.actions() == []
+    table.history.append(Event(model="digits", version=2, action="challenge", by="operator"))
+    table.referee.judge()
+    assert table.actions() == ["rollback 0"]
+
+
+def test_a_champion_that_becomes_a_challenger_is_not_judged_by_its_past(tmp_path: Path) -> None:
+    table = Table(tmp_path, champion=2, challengers={})
+    table.history.path.unlink()
+    table.report(v2=good(50, failed=500))
+    table.referee.judge()
+    table.declare(champion=1, challengers={2: 0.5})
+    table.report(configured=2.0, v1=good(500), v2=good(50, failed=500))
+    table.referee.judge()
+    table.history.append(Event(model="digits", version=2, action="challenge", by="operator"))
+    table.report(configured=2.0, v1=good(1000), v2=good(550, failed=500))
+    table.referee.judge()
+    assert table.actions() == []
+
+
 def test_a_breaker_that_is_still_open_says_nothing_of_a_new_start(tmp_path: Path) -> None:
     table = Table(tmp_path)
     key = ("digits", 2)
