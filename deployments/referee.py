@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from deployments.drift_guard import DriftStanding, drift_event, drift_standing, is_stopped_by_drift
@@ -190,7 +191,8 @@ class Referee:
         model, version = key
         if last is not None and last.champion == policy.champion and last.standing.since == BEFORE_ANY_EVENT:
             return replace(last, standing=standing)
-        has_just_arrived = key not in self._live and standing.since == BEFORE_ANY_EVENT
+        is_recorded_just_now = datetime.now(UTC) - standing.since < timedelta(seconds=GRACE_S)
+        has_just_arrived = key not in self._live and (standing.since == BEFORE_ANY_EVENT or is_recorded_just_now)
         is_next_step = last is not None and last.champion == policy.champion and self._is_ramped(model, version)
         feedback = {each: self._feedback.statistics(model, each, policy.champion) for each in policy.versions}
         return Trial(

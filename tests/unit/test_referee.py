@@ -99,15 +99,18 @@ def test_what_nobody_recorded_is_judged_a_little_later(tmp_path: Path, monkeypat
     assert table.actions() == ["rollback 0"]
 
 
-def test_who_fails_before_the_command_has_recorded_it_is_stopped_once_it_has(tmp_path: Path) -> None:
+@pytest.mark.parametrize("judged", ["before", "after"])
+def test_who_fails_before_the_command_has_recorded_it_is_stopped_once_it_has(tmp_path: Path, judged: str) -> None:
     table = Table(tmp_path)
     table.history.path.unlink()
     key = ("digits", 2)
     report = RouterReport("one", 0.0, 1.0, table.policy, {key: good(0, failed=5)}, {}, {key: "open"}, {key: 1}, ())
     table.referee.report(report)
-    table.referee.judge()
-    assert table.actions() == []
-    table.history.append(Event(model="digits", version=2, action="challenge", by="operator"))
+    if judged == "before":
+        table.referee.judge()
+        assert table.actions() == []
+    now = datetime.now(UTC)
+    table.history.append(Event(model="digits", version=2, action="challenge", by="operator", time=now))
     table.referee.judge()
     assert table.actions() == ["rollback 0"]
 
@@ -131,9 +134,12 @@ def test_a_breaker_that_is_still_open_says_nothing_of_a_new_start(tmp_path: Path
     key = ("digits", 2)
     report = RouterReport("one", 0.0, 1.0, table.policy, {key: good(0, failed=9)}, {}, {key: "open"}, {key: 3}, ())
     table.referee.report(report)
+    table.referee.judge()
+    assert table.actions() == ["rollback 0"]
+    table.history.append(Event(model="digits", version=2, action="challenge", by="operator"))
     for _ in range(3):
         table.referee.judge()
-    assert table.actions() == []
+    assert table.actions() == ["rollback 0"]
 
 
 def test_an_operator_gives_it_another_chance_on_new_numbers(tmp_path: Path) -> None:
