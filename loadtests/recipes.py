@@ -57,11 +57,11 @@ def digit_reader(build: Callable[..., Any], epochs: int, data: digits.Digits) ->
 
     def learn(network: Any, files: Sequence[bytes], batch: int, schedule: Sequence[tuple[float, int]]) -> None:
         height, width = network.input_shape[1:3]
-        rows = preprocess_all(files, Preprocessing(height=height, width=width))
+        rows = SCALING.apply(preprocess_all(files, Preprocessing(height=height, width=width)), "float32")
         for learning_rate, count in schedule:
             optimizer = keras.optimizers.Adam(learning_rate)
             network.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-            network.fit(SCALING.apply(rows, "float32"), data.training.classes, batch, count, verbose=2)
+            network.fit(rows, data.training.classes, batch, count, verbose=2)
 
     keras.utils.set_random_seed(0)
     small, large = sized(SMALL), sized(SIDE)
