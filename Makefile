@@ -105,7 +105,7 @@ loadtest-ui: install  ## The same users with locust's page, to start, stop and w
 	$(BIN)/locust -f loadtests/locustfile.py --host $(HOST) --class-picker
 
 lock: install  ## Write requirements.lock and requirements-drift.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra bench \
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra openvino --extra dev --extra bench \
 	    --no-emit-index-url --quiet --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --group drift \
 	    --no-emit-index-url --quiet --custom-compile-command 'make lock' -o requirements-drift.lock

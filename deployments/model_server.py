@@ -31,13 +31,16 @@ class ModelServer(PredictingReplica):
         self._decodes = settings.preprocessing == "inline"
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._inference = Inference(name, loaded.backend, loaded.manifest.preprocessing)
+        self._inference.prepare(Batching())
         self._apply(Batching())
         super().__init__(self.predict)
         take_precedence()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Apply new batching without a restart."""
-        self._apply(Batching.model_validate(user_config))
+        batching = Batching.model_validate(user_config)
+        await asyncio.to_thread(self._inference.prepare, batching)
+        self._apply(batching)
 
     def describe(self) -> Description:
         """What this replica runs; an answer says that it is ready."""

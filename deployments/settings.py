@@ -102,6 +102,11 @@ class Batching(BaseModel):
             )
         return self
 
+    @property
+    def prepared_sizes(self) -> tuple[int, ...]:
+        """Rows at once that a replica prepares for: one, and as many as are allowed."""
+        return self.allowed_batch_sizes or tuple(sorted({1, self.max_execution_batch_size or 1}))
+
     def max_rows(self, fixed: int | None) -> int:
         """Rows of a batch; where a model was exported for a fixed number of them, a few times that."""
         return (

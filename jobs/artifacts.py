@@ -12,11 +12,12 @@ from jobs.tolerance import Tolerance
 from models.backends import Backend, load_backend
 from models.errors import InvalidVersion, ModelFailed
 from models.golden import check_golden, largest_difference
-from models.manifest import Artifact, ArtifactKind, Embedding, LeftOut, OutputKind
+from models.manifest import EXACT, Artifact, ArtifactKind, Embedding, LeftOut, OutputKind
 from models.signature import Tensors
 from models.store import sha256, size
 
 INT8 = "model.int8.onnx"
+_OPENVINO: dict[ArtifactKind, ArtifactKind] = {"openvino": "onnx", "openvino-int8": "onnx-int8"}
 _LARGEST = 1e30
 """A difference that golden outputs may always have: shapes, names, text and NaN are still compared."""
 
@@ -25,7 +26,7 @@ _LARGEST = 1e30
 class Evidence:
     """What artifacts are judged by: golden inputs with the source's outputs, rows, labelled rows, a tolerance.
 
-    `rows` is the reason where there are none to quantise with.
+    `rows` is the reason where there are none to quantise with and to judge by.
     """
 
     inputs: Tensors
@@ -38,10 +39,15 @@ class Evidence:
 
 @dataclass(slots=True)
 class Artifacts:
-    """Those that are part of the version, and those that are not."""
+    """Those that are part of the version, and those that are not.
+
+    `outside` says how far those are outside of the tolerance that are kept because they are `wanted`.
+    """
 
     evidence: Evidence
+    wanted: ArtifactKind | None = None
     left_out: dict[ArtifactKind, LeftOut] = field(default_factory=dict)
+    outside: dict[ArtifactKind, str] = field(default_factory=dict)
     _kept: dict[ArtifactKind, tuple[Artifact, Backend]] = field(default_factory=dict)
 
     @property
@@ -72,28 +78,26 @@ class Artifacts:
             self.leave_out(kind, str(error))
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def add_int8(self, directory: Path, even_outside: bool) -> str | None:
-        """Quantise the ONNX artifact and keep it within the tolerance, or `even_outside`: then say how far."""
-        path, measured = directory / INT8, None
+    def add_int8(self, directory: Path) -> None:
+        """Quantise the ONNX artifact and keep it within the tolerance."""
+        path = directory / INT8
         try:
-            if "onnx" not in self._kept:
-                raise InvalidVersion("there is no ONNX artifact to make it from")
-            if isinstance(self.evidence.rows, str):
-                raise InvalidVersion(self.evidence.rows)
-            exact, backend = self._kept["onnx"]
-            write_int8(directory / exact.path, path, self.evidence.rows.calibration, backend.signature.batch_size)
-            embedding = self._add_embedding(path)
-            quantised = load_backend("onnx-int8", path)
-            measured, comparison = self._measure_int8(path, quantised, self.evidence.rows, embedding)
-            outside = comparison.outside(self.evidence.tolerance)
-            if outside is not None and not even_outside:
-                raise InvalidVersion(outside)
+            exact, backend = self._origin("onnx")
+            write_int8(directory / exact.path, path, self._rows().calibration, backend.signature.batch_size)
+            self._add_inexact("onnx-int8", path, self._add_embedding(path))
         except (InvalidVersion, ModelFailed) as error:
-            self.leave_out("onnx-int8", str(error), measured)
+            self.leave_out("onnx-int8", str(error))
+        if "onnx-int8" not in self._kept:
             path.unlink(missing_ok=True)
-            return None
-        self._kept["onnx-int8"] = measured, quantised
-        return outside
+
+    def add_openvino(self, directory: Path) -> None:
+        """Run the ONNX artifacts with OpenVINO and keep what is within the tolerance; their files are the same."""
+        for kind, origin in _OPENVINO.items():
+            try:
+                artifact, _ = self._origin(origin)
+                self._add_inexact(kind, directory / artifact.path, artifact.embedding)
+            except (InvalidVersion, ModelFailed) as error:
+                self.leave_out(kind, str(error))
 
     def time_together(self) -> None:
         """Time the kept ones again, taking turns: their order decides which one runs."""
@@ -107,12 +111,12 @@ class Artifacts:
         return None if self.evidence.output == "tensors" else add_embedding(path, self.evidence.inputs)
 
     def _measure(self, kind: ArtifactKind, path: Path, backend: Backend, embedding: Embedding | None) -> Artifact:
-        """Describe an artifact. Raises InvalidVersion where it does not do what the source does; int8 may be off."""
+        """Describe an artifact. Raises InvalidVersion where it does not do what the source does, about or exactly."""
         inputs, expected, validation = self.evidence.inputs, self.evidence.expected, self.evidence.validation
         if {spec.name for spec in backend.signature.inputs} != set(inputs):
             raise InvalidVersion("its inputs have other names")
         outputs = backend.run(inputs)
-        check_golden(expected, outputs, _LARGEST if kind == "onnx-int8" else 0.0)
+        check_golden(expected, outputs, 0.0 if kind in EXACT else _LARGEST)
         return Artifact(
             kind=kind,
             path=path.name,
@@ -121,16 +125,38 @@ class Artifacts:
             max_abs_diff=max(largest_difference(array, outputs[name]) for name, array in expected.items()),
             latency_ms=latency_ms(backend, inputs),
             accuracy=None if validation is None else accuracy(backend, validation),
+            precision=backend.precision,
             embedding=embedding,
         )
 
-    def _measure_int8(
-        self, path: Path, backend: Backend, rows: Rows, embedding: Embedding | None
-    ) -> tuple[Artifact, Comparison]:
-        exact, exact_backend = self._kept["onnx"]
-        measured = self._measure("onnx-int8", path, backend, embedding)
-        reference = run_rows(exact_backend, rows.judging)
-        comparison = compare(run_rows(backend, rows.judging), reference, self.evidence.output)
+    def _origin(self, kind: ArtifactKind) -> tuple[Artifact, Backend]:
+        if kind not in self._kept:
+            raise InvalidVersion(f"there is no {kind} artifact to make it from")
+        return self._kept[kind]
+
+    def _rows(self) -> Rows:
+        if isinstance(self.evidence.rows, str):
+            raise InvalidVersion(self.evidence.rows)
+        return self.evidence.rows
+
+    def _add_inexact(self, kind: ArtifactKind, path: Path, embedding: Embedding | None) -> None:
+        """Keep an artifact within the tolerance, or as the wanted one, else leave it out with its numbers."""
+        judging = self._rows().judging
+        backend = load_backend(kind, path)
+        measured = self._measure(kind, path, backend, embedding)
+        measured, comparison = self._compare(measured, backend, judging)
+        outside = comparison.outside(self.evidence.tolerance)
+        if outside is not None and kind != self.wanted:
+            self.leave_out(kind, outside, measured)
+            return
+        self._kept[kind] = measured, backend
+        if outside is not None:
+            self.outside[kind] = outside
+
+    def _compare(self, measured: Artifact, backend: Backend, judging: Tensors) -> tuple[Artifact, Comparison]:
+        """Hold an artifact against the exact one."""
+        exact, exact_backend = self._origin("onnx")
+        comparison = compare(run_rows(backend, judging), run_rows(exact_backend, judging), self.evidence.output)
         if measured.accuracy is not None and exact.accuracy is not None:
             comparison = replace(comparison, accuracy_loss=exact.accuracy - measured.accuracy)
         update = {

@@ -27,10 +27,10 @@ class Rows:
 
 
 def split(rows: Tensors, origin: str) -> Rows | str:
-    """Take one row in three to calibrate with and judge by the others; why not, where they are too few."""
+    """Take one row in three to calibrate int8 with and judge by the others; why not, where they are too few."""
     count = rows_of(rows)
     if count < FEWEST_ROWS:
-        return f"too few {origin} to calibrate it with: {count} of at least {FEWEST_ROWS} (--calibration)"
+        return f"too few {origin} to tell what it loses: {count} of at least {FEWEST_ROWS} (--calibration)"
     chosen = np.arange(count) % 3 == 0
     return Rows(_spread(rows, chosen, CALIBRATION_ROWS), _spread(rows, ~chosen, JUDGING_ROWS), origin)
 
@@ -58,7 +58,7 @@ def judged_by(calibration: Tensors, validation: Validation) -> Rows:
 def sample_photographs(name: str, preprocessing: Preprocessing) -> Rows | str:
     """Rows for an image model without rows of its own."""
     if not are_for(preprocessing):
-        return "the sample photographs are too small to calibrate it with; give rows with --calibration"
+        return "the sample photographs are too small to tell what it loses; give rows with --calibration"
     files = photographs(preprocessing, PHOTOGRAPHS)
     return split({name: preprocess_all(files, preprocessing)}, "windows of sample photographs")
 

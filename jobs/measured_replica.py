@@ -82,8 +82,9 @@ class MeasuredReplica:
         return Loaded(resident_bytes(), self._backend.signature.batch_size)
 
     def warm_up(self, order: WarmUp) -> None:
-        """Make the batch and run it. Raises ModelFailed, InvalidVersion."""
+        """Make the batch, as a replica would prepare for it, and run it. Raises ModelFailed, InvalidVersion."""
         self._batch = {name: array[np.arange(order.rows) % len(array)] for name, array in self._rows.items()}
+        self._backend.prepare((order.rows,))
         outputs = self._backend.run(self._batch)
         if any(array.ndim == 0 or len(array) != order.rows for array in outputs.values()):
             raise InvalidVersion(f"a batch of {order.rows} rows is not answered row by row")

@@ -124,6 +124,7 @@ def latencies_ms(backends: Sequence[Backend], inputs: Tensors) -> list[float]:
     """The same for several that take turns, so that whatever else the machine does slows all of them."""
     rows = [{name: a[: backend.signature.batch_size or 1] for name, a in inputs.items()} for backend in backends]
     for backend, row in zip(backends, rows, strict=True):
+        backend.prepare((rows_of(row),))
         for _ in range(3):
             backend.run(row)
     times: list[list[float]] = []

@@ -30,6 +30,7 @@ from models.classification import kind_of_output
 from models.errors import ConversionFailed, InvalidRequest, InvalidVersion, ModelFailed
 from models.golden import check_rows, write_golden
 from models.manifest import (
+    EXACT,
     Artifact,
     ArtifactKind,
     DecodingCheck,
@@ -45,8 +46,8 @@ from models.store import Store
 from models.version import image_preprocessing
 
 GOLDEN_ROWS = 4
-INT8_GAIN = 0.9
-"""What an int8 artifact may take of the time of an exact one to be chosen: precision is not given up for nothing."""
+INEXACT_GAIN = 0.9
+"""What an artifact that is not exact may take of the time of one that is: precision is not given up for nothing."""
 
 LIBRARIES = ("tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx", "numpy", "pillow")
 
@@ -58,7 +59,8 @@ class Publication:
     """What is to be published. `version` None is the next number; `artifact` None is the fastest that is right.
 
     int8 is calibrated with `calibration`, else with part of `validation`, else with the golden inputs, else, for
-    image models, with sample photographs. Without any there is none: noise would tell nothing of the model.
+    image models, with sample photographs. Without any there is none, nor one for OpenVINO: noise would tell nothing of
+    the model.
     `scaled_decode` None switches it on where it is within the tolerance.
     """
 
@@ -109,17 +111,19 @@ def publish(store: Store, publication: Publication, report: Report) -> Published
         check_classes(publication.validation, next(iter(expected.values())).shape[1])
     evidence = Evidence(inputs, expected, output, *_rows(publication, output), publication.tolerance)
     with store.stage(publication.model) as staging:
-        artifacts = Artifacts(evidence, _write_artifacts(staging, publication, report))
+        artifacts = Artifacts(evidence, publication.artifact, _write_artifacts(staging, publication, report))
         for kind, path in _written(staging).items():
             report(f"comparing and timing {kind}")
             artifacts.add(kind, path)
         report("quantising to int8")
-        outside = artifacts.add_int8(staging, even_outside=publication.artifact == "onnx-int8")
+        artifacts.add_int8(staging)
+        report("computing with OpenVINO")
+        artifacts.add_openvino(staging)
         if artifacts.kept:
             artifacts.time_together()
         chosen, because = choose(artifacts.kept, publication.artifact, artifacts.reasons)
-        if outside is not None:
-            because = f"asked for, though {outside}"
+        if chosen in artifacts.outside:
+            because = f"asked for, though {artifacts.outside[chosen]}"
         write_golden(staging, inputs, expected)
         report("comparing ways to decode")
         preprocessing, decoding = _decoding(publication, artifacts, chosen)
@@ -156,7 +160,7 @@ def choose(
 
 
 def _handicapped_ms(artifact: Artifact) -> float:
-    return (artifact.latency_ms or 0.0) / (INT8_GAIN if artifact.kind == "onnx-int8" else 1.0)
+    return (artifact.latency_ms or 0.0) / (1.0 if artifact.kind in EXACT else INEXACT_GAIN)
 
 
 def read_validation(path: Path, publication: Publication) -> Validation:
@@ -222,7 +226,7 @@ def _rows(publication: Publication, output: OutputKind) -> tuple[Rows | str, Val
     preprocessing = _preprocessing(publication, signature)
     if preprocessing is not None:
         return sample_photographs(signature.inputs[0].name, preprocessing), None
-    return "no rows to calibrate it with were given (--calibration)", None
+    return "no rows to tell what it loses were given (--calibration)", None
 
 
 def _write_artifacts(staging: Path, publication: Publication, report: Report) -> dict[ArtifactKind, LeftOut]:

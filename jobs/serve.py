@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from jobs.serve_config import MODEL_VERSION, ServeConfig
-from jobs.service import DASHBOARD, get_json
+from jobs.service import DASHBOARD, Service, get_json
+from models.errors import ServiceError
 from models.store import DEFAULT_ROOT, Store
 
 # Read by Ray at import, so they must be set before it starts. A value that is set already stays.
@@ -90,7 +91,7 @@ class Serving:
     def wait_until_healthy(self, report: Report, timeout_s: float = float("inf")) -> bool:
         """Wait until every configured model answers; False where `serve run` ended first, or time did.
 
-        `report` is told now and then what is waited for.
+        `report` is told now and then what is waited for, and what has failed and why.
         """
         started = reported = time.monotonic()
         while self._process.poll() is None and time.monotonic() < started + timeout_s:
@@ -100,8 +101,15 @@ class Serving:
             if time.monotonic() - reported > REPORT_S:
                 reported = time.monotonic()
                 report(f"{reported - started:.0f} s: waiting for {_missing(health)}")
+                for name, why in self._failures().items():
+                    report(f"  {name}: {why}")
             time.sleep(0.3)
         return False
+
+    def _failures(self) -> dict[str, str]:
+        with suppress(ServiceError):
+            return Service(self.dashboard).failures()
+        return {}
 
     def wait(self) -> int:
         """Wait until it ends by itself; its exit status."""

@@ -55,6 +55,11 @@ class Service:
         applications = self.details()["applications"]
         return {name: application.get("deployed_app_config") or {} for name, application in applications.items()}
 
+    def failures(self) -> dict[str, str]:
+        """Why applications did not start or are not well, by name. Raises ServiceError."""
+        applications = self.details()["applications"]
+        return {name: reason(each) for name, each in applications.items() if each["status"] in _FAILED}
+
     def wait_until_running(self, name: str, timeout_s: float, report: Report) -> None:
         """Wait for an application. Raises DeployFailed with the reason, or what it waited for."""
         deadline = time.monotonic() + timeout_s

@@ -13,7 +13,13 @@ from models.validation import first_fault
 
 MANIFEST = "manifest.json"
 
-ArtifactKind = Literal["savedmodel", "onnx", "onnx-int8"]
+ArtifactKind = Literal["savedmodel", "onnx", "onnx-int8", "openvino", "openvino-int8"]
+"""What runs and how. The files of `openvino` and `openvino-int8` are those of `onnx` and `onnx-int8`."""
+
+EXACT: frozenset[ArtifactKind] = frozenset({"savedmodel", "onnx"})
+"""Kinds that compute in the precision of their model; the others are used within a tolerance only."""
+
+Precision = Literal["float32", "bfloat16", "float16"]
 OutputKind = Literal["probabilities", "logits", "tensors"]
 
 
@@ -40,8 +46,8 @@ class Artifact(BaseModel):
     `path` is relative to the version's directory. `max_abs_diff` compares its outputs on the golden inputs with
     those of the model it was made from; `latency_ms` is the median of single rows on the publishing machine.
 
-    One that is not exact (int8) is also compared with the ONNX artifact on `compared_rows` rows that it was not
-    calibrated with: `agreement` is the share of them with the same likeliest class, `relative_diff` the largest
+    One that is not exact (int8, OpenVINO) is also compared with the ONNX artifact on `compared_rows` rows that int8 was
+    not calibrated with: `agreement` is the share of them with the same likeliest class, `relative_diff` the largest
     difference as a share of the output's range. Its `max_abs_diff` is over those rows too.
     """
 
@@ -57,6 +63,7 @@ class Artifact(BaseModel):
     agreement: float | None = None
     relative_diff: float | None = None
     compared_rows: int | None = None
+    precision: Precision | None = None
     embedding: Embedding | None = None
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from models.backends import Backend, Provider, load_backend
 from models.errors import InvalidVersion, ModelFailed
 from models.golden import GOLDEN, check_golden, check_rows, read_golden
-from models.manifest import Artifact, ArtifactKind, Manifest
+from models.manifest import EXACT, Artifact, ArtifactKind, Manifest
 from models.preprocessing import Preprocessing
 from models.signature import Signature, TensorSpec, rows_of
 from models.store import Store, plain_artifact, verify
@@ -48,7 +48,7 @@ def load_version(
         else:
             chosen = _artifact(manifest, artifact)
             path = verify(directory, chosen)
-            loaded = LoadedVersion(manifest, load_backend(chosen.kind, path, threads, provider))
+            loaded = LoadedVersion(manifest, load_backend(chosen.kind, path, threads, provider, chosen.precision))
         warm_up(directory, loaded, artifact)
     except (InvalidVersion, ModelFailed) as error:
         raise InvalidVersion(f"{model} version {version}: {error}") from error
@@ -74,12 +74,12 @@ def warm_up(directory: Path, loaded: LoadedVersion, artifact: ArtifactKind | Non
 def allowed_difference(artifact: Artifact) -> float:
     """How far an artifact's golden outputs may be from those of the model it was made from.
 
-    For int8, twice of what was measured: where another CPU rounds one activation to the other side, all that
-    follows moves by a step. Sums that saturate, as they can on a CPU without VNNI instructions, are refused once
-    they lead further off than that.
+    For one that is not exact, twice of what was measured: where another CPU rounds one int8 activation to the other
+    side, all that follows moves by a step. Sums that saturate, as they can on a CPU without VNNI instructions, are
+    refused once they lead further off than that.
     """
     measured = artifact.max_abs_diff or 0.0
-    return 2 * measured if artifact.kind == "onnx-int8" else measured
+    return measured if artifact.kind in EXACT else 2 * measured
 
 
 def _run_zeros(loaded: LoadedVersion) -> None:

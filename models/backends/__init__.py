@@ -1,13 +1,14 @@
 """What runs an artifact. Each backend imports its runtime itself, so a version loads only what it needs."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, Protocol
 
 from models.errors import InvalidVersion
-from models.manifest import ArtifactKind
+from models.manifest import ArtifactKind, Precision
 from models.signature import Signature, Tensors
 
-Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
+Provider = Literal["cpu", "cuda", "tensorrt"]
 """What a backend computes on; the CPU takes what it cannot."""
 
 SIGNATURE = "serving_default"
@@ -29,6 +30,13 @@ class Backend(Protocol):
     def signature(self) -> Signature:
         """The inputs and outputs the artifact declares."""
 
+    @property
+    def precision(self) -> Precision | None:
+        """What it computes in, where that is not what the artifact says."""
+
+    def prepare(self, sizes: Collection[int]) -> None:
+        """Make batches of these sizes fast, where the runtime can. It may take seconds. Raises InvalidVersion."""
+
     def run(self, inputs: Tensors) -> Tensors:
         """Run one batch: arrays [rows, ...] by input name to arrays [rows, ...] by output name.
 
@@ -39,12 +47,16 @@ class Backend(Protocol):
         """The same, with the embedding under `EMBEDDING` where the artifact has one."""
 
 
-def load_backend(kind: ArtifactKind, path: Path, threads: int = 1, provider: Provider = "cpu") -> Backend:
+def load_backend(
+    kind: ArtifactKind, path: Path, threads: int = 1, provider: Provider = "cpu", precision: Precision | None = None
+) -> Backend:
     """Load an artifact to run on `threads` CPU threads, or on what `provider` names.
+
+    `precision` is what OpenVINO may compute in, where the CPU can; by default the fastest one.
 
     Raises InvalidVersion where it cannot be loaded or served, or where the provider is not there.
     """
-    backend = _load(kind, path, threads, provider)
+    backend = _load(kind, path, threads, provider, precision)
     for spec in (*backend.signature.inputs, *backend.signature.outputs):
         if spec.dtype not in SERVED_DTYPES:
             raise InvalidVersion(f"tensor {spec.name!r} is {spec.dtype}, which is not served")
@@ -54,7 +66,7 @@ def load_backend(kind: ArtifactKind, path: Path, threads: int = 1, provider: Pro
     return backend
 
 
-def _load(kind: ArtifactKind, path: Path, threads: int, provider: Provider) -> Backend:
+def _load(kind: ArtifactKind, path: Path, threads: int, provider: Provider, precision: Precision | None) -> Backend:
     match kind:
         case "savedmodel":
             from models.backends.savedmodel import SavedModelBackend
@@ -64,3 +76,7 @@ def _load(kind: ArtifactKind, path: Path, threads: int, provider: Provider) -> B
             from models.backends.onnx import OnnxBackend
 
             return OnnxBackend(path, threads, provider)
+        case "openvino" | "openvino-int8":
+            from models.backends.openvino import OpenVinoBackend
+
+            return OpenVinoBackend(path, threads, provider, precision)

@@ -1,5 +1,6 @@
 """ONNX Runtime."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import onnxruntime as ort
 
 from models.backends import EMBEDDING, Provider
 from models.errors import InvalidVersion, ModelFailed
+from models.manifest import Precision
 from models.signature import Signature, Tensors, TensorSpec
 
 # ONNX's names of element types, as ONNX Runtime spells them, to numpy's.
@@ -19,7 +21,7 @@ DTYPES = {
 } | {f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 # Execution providers in the order in which they are asked to take a node. Each computes in float32, no less (CUDA's
-# TensorFloat-32, OpenVINO's bfloat16), because a replica must reproduce the golden outputs.
+# TensorFloat-32), because a replica must reproduce the golden outputs.
 _Providers = list[tuple[str, dict[str, str]]]
 _CPU: _Providers = [("CPUExecutionProvider", {})]
 _CUDA: _Providers = [("CUDAExecutionProvider", {"use_tf32": "0"}), *_CPU]
@@ -27,9 +29,8 @@ _PROVIDERS: dict[Provider, _Providers] = {
     "cpu": _CPU,
     "cuda": _CUDA,
     "tensorrt": [("TensorrtExecutionProvider", {}), *_CUDA],
-    "openvino": [("OpenVINOExecutionProvider", {"device_type": "CPU", "precision": "FP32"}), *_CPU],
 }
-_PACKAGES = {"cuda": "onnxruntime-gpu", "tensorrt": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
+_PACKAGE = "onnxruntime-gpu"
 
 
 class OnnxBackend:
@@ -40,10 +41,12 @@ class OnnxBackend:
     faster (MobileNetV2: 21 ms), which is not worth a file that only suits the publisher's CPU.
     """
 
+    precision: Precision | None = None
+
     def __init__(self, path: Path, threads: int = 1, provider: Provider = "cpu") -> None:
         _check_installed(provider)
         try:
-            self._session = ort.InferenceSession(path, _options(threads), providers=_providers(provider, threads))
+            self._session = ort.InferenceSession(path, _options(threads), providers=_PROVIDERS[provider])
         except Exception as error:  # ONNX Runtime raises a class of its own per status code
             raise InvalidVersion(f"ONNX Runtime cannot load the artifact: {_first_line(error)}") from error
         _check_used(provider, self._session.get_providers())
@@ -53,6 +56,9 @@ class OnnxBackend:
         )
         self._output_names = [spec.name for spec in self.signature.outputs]
         self._all_names = self._output_names + [n.name for n in self._session.get_outputs() if _is_embedding(n)]
+
+    def prepare(self, sizes: Collection[int]) -> None:
+        """It takes every size alike."""
 
     def run(self, inputs: Tensors) -> Tensors:
         """Run one batch. Raises ModelFailed."""
@@ -82,19 +88,10 @@ def _options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def _providers(provider: Provider, threads: int) -> _Providers:
-    if provider != "openvino":
-        return _PROVIDERS[provider]
-    (name, options), *rest = _PROVIDERS[provider]
-    return [(name, {**options, "num_of_threads": str(threads)}), *rest]
-
-
 def _check_installed(provider: Provider) -> None:
     name, _ = _PROVIDERS[provider][0]
     if name not in ort.get_available_providers():
-        raise InvalidVersion(
-            f"provider {provider!r}: this onnxruntime has no {name}; install {_PACKAGES[provider]} in its place"
-        )
+        raise InvalidVersion(f"provider {provider!r}: this onnxruntime has no {name}; install {_PACKAGE} in its place")
 
 
 def _check_used(provider: Provider, used: list[str]) -> None:

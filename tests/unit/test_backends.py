@@ -74,9 +74,6 @@ def test_what_cannot_be_sent_is_not_served(tmp_path: Path, kind: int, shape: Any
     [
         pytest.param("cuda", "no CUDAExecutionProvider; install onnxruntime-gpu in its place", id="cuda"),
         pytest.param("tensorrt", "no TensorrtExecutionProvider; install onnxruntime-gpu in its place", id="tensorrt"),
-        pytest.param(
-            "openvino", "no OpenVINOExecutionProvider; install onnxruntime-openvino in its place", id="openvino"
-        ),
     ],
 )
 def test_a_provider_that_is_not_installed_is_named_with_its_package(
@@ -100,8 +97,8 @@ def test_a_provider_that_does_not_start_is_an_error_and_not_a_silent_cpu(
 def test_a_saved_model_runs_on_cuda_or_the_cpu(tmp_path: Path) -> None:
     x = tf.TensorSpec((None, 2), tf.float32, name="x")
     path = saved_model(tmp_path / "m", lambda x: {"y": 2 * x}, x)
-    with pytest.raises(InvalidVersion, match="provider 'openvino' runs ONNX artifacts only"):
-        load_backend("savedmodel", path, provider="openvino")
+    with pytest.raises(InvalidVersion, match="provider 'tensorrt' runs ONNX artifacts only"):
+        load_backend("savedmodel", path, provider="tensorrt")
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("this machine has a GPU")
     with pytest.raises(InvalidVersion, match="TensorFlow sees no GPU"):

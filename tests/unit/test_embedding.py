@@ -164,6 +164,8 @@ def test_published_classifiers_give_it_and_tell_so(store: Store, tmp_path: Path)
         assert {each.kind: each.embedding and each.embedding.width for each in manifest.artifacts} == {
             "onnx": WIDTH,
             "onnx-int8": WIDTH,
+            "openvino": WIDTH,
+            "openvino-int8": WIDTH,
         }
         assert [spec.name for spec in manifest.signature.outputs] == ["y"]
         path = store.directory("m", manifest.version) / "model.onnx"

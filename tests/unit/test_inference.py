@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +26,8 @@ X = TensorSpec(name="x", dtype="float32", shape=(None, 1))
 class Doubler:
     """A backend that takes a while, whatever the size of the batch, and fails on negative numbers."""
 
+    precision = None
+
     def __init__(self, cost_s: float = 0.0, rows: int | None = None) -> None:
         spec = X.model_copy(update={"shape": (rows, 1)})
         self.signature = Signature(inputs=(spec,), outputs=(spec,))
@@ -33,6 +35,9 @@ class Doubler:
         self.batches: list[int] = []
         self.at_once = self.most_at_once = 0
         self._lock = threading.Lock()
+
+    def prepare(self, sizes: Collection[int]) -> None:
+        self.prepared = tuple(sizes)
 
     def run(self, inputs: Tensors) -> Tensors:
         with self._lock:
@@ -229,6 +234,22 @@ def test_answers_tell_where_their_time_went() -> None:
     assert 45 < first.timing.compute_ms < 100
     assert first.timing.batch_ms < 15
     assert 15 < second.timing.batch_ms < 80, "it came while the first was running"
+
+
+@pytest.mark.parametrize(
+    ("batching", "sizes"),
+    [
+        pytest.param({}, (1,), id="nothing said"),
+        pytest.param({"max_execution_batch_size": 4}, (1, 4), id="portions"),
+        pytest.param({"allowed_batch_sizes": [2, 32]}, (2, 32), id="allowed"),
+    ],
+)
+def test_the_backend_is_prepared_for_what_will_be_computed_at_once(
+    batching: dict[str, Any], sizes: tuple[int, ...]
+) -> None:
+    backend = Doubler()
+    Inference("doubler", backend).prepare(Batching(**batching))
+    assert backend.prepared == sizes
 
 
 def test_images_are_decoded_in_the_replica_where_it_is_told_to() -> None:

@@ -125,7 +125,7 @@ def test_outside_of_the_tolerance_it_is_left_out_with_its_numbers(
 
 def test_too_few_rows_are_no_reason_to_give_up_precision(store: Store, tmp_path: Path) -> None:
     result = published(store, network(tmp_path / "m.onnx", True), golden=inputs(4))
-    assert result.left_out["onnx-int8"].startswith("too few golden rows to calibrate it with: 4 of at least 16")
+    assert result.left_out["onnx-int8"].startswith("too few golden rows to tell what it loses: 4 of at least 16")
     with pytest.raises(ConversionFailed, match="artifact onnx-int8 is not there .*too few golden rows"):
         published(store, network(tmp_path / "m.onnx", True), golden=inputs(4), artifact="onnx-int8")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,14 @@ class Doubler:
     """Doubles, slowly or not."""
 
     signature = Signature(inputs=(X,), outputs=(X,))
+    precision = None
 
     def __init__(self, cost_s: float) -> None:
         self.cost_s = cost_s
         self.batches: list[int] = []
+
+    def prepare(self, sizes: Collection[int]) -> None:
+        pass
 
     def run(self, inputs: Tensors) -> Tensors:
         self.batches.append(len(inputs["x"]))

@@ -73,7 +73,13 @@ def test_a_tensorflow_model_takes_pixels_from_both_artifacts(
         classifier.save(path)
     result = published(store, path, image=image(), labels=("a", "b", "c"))
     manifest = result.manifest
-    assert [artifact.kind for artifact in manifest.artifacts] == ["savedmodel", "onnx", "onnx-int8"]
+    assert [artifact.kind for artifact in manifest.artifacts] == [
+        "savedmodel",
+        "onnx",
+        "onnx-int8",
+        "openvino",
+        "openvino-int8",
+    ]
     assert not result.left_out
     assert (manifest.output, manifest.labels) == ("probabilities", ("a", "b", "c"))
     assert str(manifest.signature.inputs[0]) == "image: uint8 [?, 8, 8, 3]"
@@ -168,7 +174,7 @@ def test_a_conversion_that_went_wrong_is_left_out(
     monkeypatch.setattr("jobs.publish.convert_to_onnx", lambda _, target: affine(target))
     result = published(store, saved_model)
     assert [artifact.kind for artifact in result.manifest.artifacts] == ["savedmodel"]
-    assert result.left_out["onnx-int8"] == "there is no ONNX artifact to make it from"
+    assert result.left_out["onnx-int8"] == "there is no onnx artifact to make it from"
     assert "Invalid rank for input" in result.left_out["onnx"]
     assert not (store.directory("m", 1) / "model.onnx").exists()
 
@@ -188,7 +194,7 @@ def test_a_tensor_model_is_published_as_it_is(store: Store, tmp_path: Path) -> N
     assert result.manifest.chosen_because == "the only artifact"
     assert result.manifest.preprocessing is None
     assert "savedmodel" in result.left_out
-    assert result.left_out["onnx-int8"] == "no rows to calibrate it with were given (--calibration)"
+    assert result.left_out["onnx-int8"] == "no rows to tell what it loses were given (--calibration)"
     assert result.manifest.provenance is not None
     assert result.manifest.provenance.libraries["onnxruntime"]
 
