@@ -91,25 +91,33 @@ def capacity(made: LiveChampion, seconds: float = 10.0) -> float:
     return answered / elapsed
 
 
-def span(made: LiveChampion, name: str, numbers: Sequence[int], change: Callable[[int], None]) -> Span:
-    """Make the changes of these numbers, one after the other."""
+def quiet_span(made: LiveChampion, seconds: float) -> Span:
+    """Change nothing for a while."""
+    before = len(made.stream.replies)
+    time.sleep(seconds)
+    return Span("no changes", 0, seconds, made.stream.replies[before:])
+
+
+def span(made: LiveChampion, name: str, numbers: Sequence[int], pause_s: float, change: Callable[[int], None]) -> Span:
+    """Make the changes of these numbers, one after the other, each followed by a pause."""
     began, before = time.monotonic(), len(made.stream.replies)
     for number in numbers:
         change(number)
+        time.sleep(pause_s)
         if (number + 1) % 10 == 0:
             print(f"{name}: {number + 1}, {len(made.stream.failures())} requests failed so far")
     return Span(name, len(numbers), time.monotonic() - began, made.stream.replies[before:])
 
 
 def in_turns(
-    made: LiveChampion, name: str, count: int, turns: int, quiet_s: float, change: Callable[[int], None]
+    made: LiveChampion, name: str, count: int, options: argparse.Namespace, change: Callable[[int], None]
 ) -> list[Turn]:
-    """Make so many changes in so many turns, each after some seconds without any."""
+    """Make so many changes in turns, each after some seconds without any."""
     made_turns = []
-    for turn in range(turns):
-        quiet = replace(span(made, "no changes", [0], lambda _: time.sleep(quiet_s)), changes=0)
-        numbers = range(count * turn // turns, count * (turn + 1) // turns)
-        made_turns.append(Turn(quiet, span(made, name, numbers, change)))
+    for turn in range(options.turns):
+        quiet = quiet_span(made, options.quiet)
+        numbers = range(count * turn // options.turns, count * (turn + 1) // options.turns)
+        made_turns.append(Turn(quiet, span(made, name, numbers, options.pause, change)))
         time.sleep(SETTLED_S)
     return made_turns
 
@@ -154,6 +162,7 @@ def main() -> None:
     parser.add_argument("--load", type=float, default=0.6, help="share of the capacity that is offered")
     parser.add_argument("--turns", type=int, default=5, help="spans with changes, each after one without")
     parser.add_argument("--quiet", type=float, default=20.0, help="seconds of a span without changes")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds after each change")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -174,8 +183,7 @@ def main() -> None:
             time.sleep(10)
             shares = [random.choice((0.05, 0.1, 0.2, 0.3, 0.5)) for _ in range(options.weights)]
             weights = in_turns(
-                *(made, "weights", options.weights, options.turns, options.quiet),
-                lambda number: weigh(operator, version, shares[number]),
+                *(made, "weights", options.weights, options), lambda number: weigh(operator, version, shares[number])
             )
             realisations = []
             for share in (0.1, 0.2, 0.5):
@@ -184,7 +192,7 @@ def main() -> None:
             moved = moves(made, version, operator)
             operator.retire(version)
             time.sleep(5)
-            swaps = in_turns(*(made, "swaps", options.swaps, options.turns, options.quiet), swap(swapped_in, operator))
+            swaps = in_turns(made, "swaps", options.swaps, options, swap(swapped_in, operator))
     print(f"\n{options.load:g} of a capacity of {most:.0f} requests/s: {rate:.0f}/s\n")
     print(table(weights))
     print(table(swaps))
