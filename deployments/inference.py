@@ -69,10 +69,6 @@ class Inference:
         self._queue: BatchQueue[Call, list[Outcome]] = BatchQueue(self._run_calls, Limits(1, 1, 0))
         self.apply(Batching())
 
-    def prepare(self, batching: Batching) -> None:
-        """Make the backend ready for what will be computed at once; it may take seconds. Raises InvalidVersion."""
-        self._backend.prepare(batching.prepared_sizes)
-
     def apply(self, batching: Batching) -> None:
         """Obey new limits from the next batch on."""
         self.sizes = batching.sizes(self._backend.signature.batch_size)

@@ -1,6 +1,9 @@
 """The autoscaled model replica: one version behind `@serve.batch`."""
 
 import asyncio
+import logging
+import threading
+from functools import partial
 from typing import Any, ClassVar
 
 import ray
@@ -9,11 +12,13 @@ from ray import serve
 
 from deployments.inference import Call, Inference
 from deployments.messages import Capacity, Description, Outcome, Reply, Requests
-from deployments.precedence import take_precedence
+from deployments.precedence import step_back, take_precedence
 from deployments.predicting_replica import PredictingReplica
 from deployments.settings import Batching, VersionSettings
 from models.store import Store
-from models.version import load_version
+from models.version import load_version, prepare
+
+logger = logging.getLogger(__name__)
 
 
 class ModelServer(PredictingReplica):
@@ -24,14 +29,16 @@ class ModelServer(PredictingReplica):
     def __init__(self, settings: VersionSettings) -> None:
         threads = settings.threads or max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
         name = f"{settings.model} version {settings.version}"
-        loaded = load_version(
-            Store(settings.store), settings.model, settings.version, threads, settings.artifact, settings.provider
-        )
+        store = Store(settings.store)
+        loaded = load_version(store, settings.model, settings.version, threads, settings.artifact, settings.provider)
         self._manifest = loaded.manifest
         self._decodes = settings.preprocessing == "inline"
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._inference = Inference(name, loaded.backend, loaded.manifest.preprocessing)
-        self._inference.prepare(Batching())
+        directory = store.directory(settings.model, settings.version)
+        self._prepare = partial(prepare, directory, loaded, artifact=settings.artifact)
+        self._preparing = threading.Lock()
+        self._prepare(Batching().prepared_sizes)
         self._apply(Batching())
         super().__init__(self.predict)
         take_precedence()
@@ -39,8 +46,8 @@ class ModelServer(PredictingReplica):
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Apply new batching without a restart."""
         batching = Batching.model_validate(user_config)
-        await asyncio.to_thread(self._inference.prepare, batching)
         self._apply(batching)
+        threading.Thread(target=self._prepare_beside, args=(batching,), name="prepare", daemon=True).start()
 
     def describe(self) -> Description:
         """What this replica runs; an answer says that it is ready."""
@@ -64,6 +71,15 @@ class ModelServer(PredictingReplica):
     async def _merge(self, calls: list[Call]) -> list[list[Outcome] | BaseException]:
         """Take calls of several Routers together; an error is for its call alone."""
         return await asyncio.gather(*map(self._inference.predict, calls), return_exceptions=True)
+
+    def _prepare_beside(self, batching: Batching) -> None:
+        """Prepare for new sizes while others are answered; until then, and where it fails, they take longer."""
+        step_back()
+        with self._preparing:
+            try:
+                self._prepare(batching.prepared_sizes)
+            except Exception:
+                logger.exception("batches of %s rows could not be prepared for", batching.prepared_sizes)
 
     def _apply(self, batching: Batching) -> None:
         self._inference.apply(batching)

@@ -9,6 +9,7 @@ import os
 import platform
 import signal
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -80,6 +81,12 @@ def give_way(identifier: int) -> None:
     with suppress(OSError, AttributeError):  # only Linux schedules threads one by one
         os.setpriority(os.PRIO_PROCESS, identifier, 19)
         os.sched_setscheduler(identifier, os.SCHED_IDLE, os.sched_param(0))  # whoever else wakes up goes first
+
+
+def step_back() -> None:
+    """Let this thread, and no other of the process, go after answers."""
+    with suppress(OSError, AttributeError):  # only Linux schedules threads one by one
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def come_after_answers() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deployments.batching import BatchSizes
-from models.backends import Provider
+from models.backends import Provider, prepared_sizes
 from models.manifest import ArtifactKind
 from models.preprocessing import MAX_IMAGE_PIXELS
 from models.store import NAME
@@ -104,8 +104,8 @@ class Batching(BaseModel):
 
     @property
     def prepared_sizes(self) -> tuple[int, ...]:
-        """Rows at once that a replica prepares for: one, and as many as are allowed."""
-        return self.allowed_batch_sizes or tuple(sorted({1, self.max_execution_batch_size or 1}))
+        """Rows at once that a replica prepares for: what is allowed, else one and the most, unless that is many."""
+        return self.allowed_batch_sizes or prepared_sizes(self.max_execution_batch_size or self.max_batch_size)
 
     def max_rows(self, fixed: int | None) -> int:
         """Rows of a batch; where a model was exported for a fixed number of them, a few times that."""

@@ -17,7 +17,6 @@ from models.signature import Tensors
 from models.store import sha256, size
 
 INT8 = "model.int8.onnx"
-_OPENVINO: dict[ArtifactKind, ArtifactKind] = {"openvino": "onnx", "openvino-int8": "onnx-int8"}
 _LARGEST = 1e30
 """A difference that golden outputs may always have: shapes, names, text and NaN are still compared."""
 
@@ -79,25 +78,30 @@ class Artifacts:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def add_int8(self, directory: Path) -> None:
-        """Quantise the ONNX artifact and keep it within the tolerance."""
+        """Quantise the ONNX artifact, and keep what computes it within the tolerance: ONNX Runtime, OpenVINO."""
         path = directory / INT8
+        kinds: tuple[ArtifactKind, ...] = ("onnx-int8", "openvino-int8")
         try:
-            exact, backend = self._origin("onnx")
+            exact, backend = self._exact()
             write_int8(directory / exact.path, path, self._rows().calibration, backend.signature.batch_size)
-            self._add_inexact("onnx-int8", path, self._add_embedding(path))
+            embedding = self._add_embedding(path)
         except (InvalidVersion, ModelFailed) as error:
-            self.leave_out("onnx-int8", str(error))
-        if "onnx-int8" not in self._kept:
+            for kind in kinds:
+                self.leave_out(kind, str(error))
+        else:
+            for kind in kinds:
+                self._add_inexact(kind, path, embedding)
+        if not set(kinds) & set(self._kept):
             path.unlink(missing_ok=True)
 
     def add_openvino(self, directory: Path) -> None:
-        """Run the ONNX artifacts with OpenVINO and keep what is within the tolerance; their files are the same."""
-        for kind, origin in _OPENVINO.items():
-            try:
-                artifact, _ = self._origin(origin)
-                self._add_inexact(kind, directory / artifact.path, artifact.embedding)
-            except (InvalidVersion, ModelFailed) as error:
-                self.leave_out(kind, str(error))
+        """Compute the ONNX artifact with OpenVINO and keep that within the tolerance; the file is the same."""
+        try:
+            exact, _ = self._exact()
+        except InvalidVersion as error:
+            self.leave_out("openvino", str(error))
+        else:
+            self._add_inexact("openvino", directory / exact.path, exact.embedding)
 
     def time_together(self) -> None:
         """Time the kept ones again, taking turns: their order decides which one runs."""
@@ -129,10 +133,10 @@ class Artifacts:
             embedding=embedding,
         )
 
-    def _origin(self, kind: ArtifactKind) -> tuple[Artifact, Backend]:
-        if kind not in self._kept:
-            raise InvalidVersion(f"there is no {kind} artifact to make it from")
-        return self._kept[kind]
+    def _exact(self) -> tuple[Artifact, Backend]:
+        if "onnx" not in self._kept:
+            raise InvalidVersion("there is no ONNX artifact to make it from")
+        return self._kept["onnx"]
 
     def _rows(self) -> Rows:
         if isinstance(self.evidence.rows, str):
@@ -141,13 +145,15 @@ class Artifacts:
 
     def _add_inexact(self, kind: ArtifactKind, path: Path, embedding: Embedding | None) -> None:
         """Keep an artifact within the tolerance, or as the wanted one, else leave it out with its numbers."""
-        judging = self._rows().judging
-        backend = load_backend(kind, path)
-        measured = self._measure(kind, path, backend, embedding)
-        measured, comparison = self._compare(measured, backend, judging)
-        outside = comparison.outside(self.evidence.tolerance)
-        if outside is not None and kind != self.wanted:
-            self.leave_out(kind, outside, measured)
+        measured = None
+        try:
+            judging, backend = self._rows().judging, load_backend(kind, path)
+            measured, comparison = self._compare(self._measure(kind, path, backend, embedding), backend, judging)
+            outside = comparison.outside(self.evidence.tolerance)
+            if outside is not None and kind != self.wanted:
+                raise InvalidVersion(outside)
+        except (InvalidVersion, ModelFailed) as error:
+            self.leave_out(kind, str(error), measured)
             return
         self._kept[kind] = measured, backend
         if outside is not None:
@@ -155,7 +161,7 @@ class Artifacts:
 
     def _compare(self, measured: Artifact, backend: Backend, judging: Tensors) -> tuple[Artifact, Comparison]:
         """Hold an artifact against the exact one."""
-        exact, exact_backend = self._origin("onnx")
+        exact, exact_backend = self._exact()
         comparison = compare(run_rows(backend, judging), run_rows(exact_backend, judging), self.evidence.output)
         if measured.accuracy is not None and exact.accuracy is not None:
             comparison = replace(comparison, accuracy_loss=exact.accuracy - measured.accuracy)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.machine import resident_bytes
+from models.backends import prepared_sizes
 from models.errors import InvalidVersion, ModelFailed, TiltyardError
 from models.golden import GOLDEN, read_golden
 from models.manifest import ArtifactKind
@@ -82,9 +83,9 @@ class MeasuredReplica:
         return Loaded(resident_bytes(), self._backend.signature.batch_size)
 
     def warm_up(self, order: WarmUp) -> None:
-        """Make the batch, as a replica would prepare for it, and run it. Raises ModelFailed, InvalidVersion."""
+        """Make the batch, prepare for it as a replica does, and run it. Raises ModelFailed, InvalidVersion."""
         self._batch = {name: array[np.arange(order.rows) % len(array)] for name, array in self._rows.items()}
-        self._backend.prepare((order.rows,))
+        self._backend.prepare(prepared_sizes(order.rows))
         outputs = self._backend.run(self._batch)
         if any(array.ndim == 0 or len(array) != order.rows for array in outputs.values()):
             raise InvalidVersion(f"a batch of {order.rows} rows is not answered row by row")

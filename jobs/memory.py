@@ -3,6 +3,7 @@
 from typing import Any
 
 from jobs.change import Change
+from jobs.sizing import MODEL_SERVER
 from models.manifest import ArtifactKind
 from models.store import Store, plain_artifact
 
@@ -19,7 +20,19 @@ def _version_bytes(change: Change, version: int) -> int:
     application = change.after.application(change.model, version)
     args = application["args"]
     artifact = artifact_bytes(Store(args["store"]), change.model, version, args.get("artifact"))
-    return _replicas(application) * (REPLICA_BYTES + artifact)
+    return _replicas(application) * (REPLICA_BYTES + _copies(application, change, version) * artifact)
+
+
+def _copies(application: dict[str, Any], change: Change, version: int) -> int:
+    """How often a replica holds the weights: OpenVINO once for each size that it prepares for, and once more."""
+    args = application["args"]
+    manifest = Store(args["store"]).manifest(change.model, version)
+    kind = args.get("artifact") or (manifest.chosen if manifest else "")
+    if not kind.startswith("openvino"):
+        return 1
+    entries = [entry for entry in application.get("deployments") or [] if entry["name"] == MODEL_SERVER]
+    user_config = (entries[0].get("user_config") if entries else None) or {}
+    return 1 + len(user_config.get("allowed_batch_sizes") or (1, "most"))
 
 
 def artifact_bytes(store: Store, model: str, version: int, kind: ArtifactKind | None = None) -> int:

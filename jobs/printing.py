@@ -112,7 +112,7 @@ def _artifact_table(manifest: Manifest) -> Table:
 def _artifact_row(artifact: Artifact) -> tuple[str, ...]:
     relative = "" if artifact.relative_diff is None else f", {percent(artifact.relative_diff)} of the range"
     return (
-        artifact.kind,
+        artifact.kind if artifact.precision is None else f"{artifact.kind}, {artifact.precision}",
         f"{artifact.bytes / 1e6:.2f} MB",
         percent(artifact.accuracy),
         "" if artifact.agreement is None else f"{percent(artifact.agreement)} of {artifact.compared_rows}",

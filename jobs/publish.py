@@ -2,7 +2,9 @@
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,7 @@ GOLDEN_ROWS = 4
 INEXACT_GAIN = 0.9
 """What an artifact that is not exact may take of the time of one that is: precision is not given up for nothing."""
 
-LIBRARIES = ("tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx", "numpy", "pillow")
+LIBRARIES = ("tensorflow", "keras", "onnx", "onnxruntime", "openvino", "tf2onnx", "numpy", "pillow")
 
 Report = Callable[[str], None]
 
@@ -117,7 +119,7 @@ def publish(store: Store, publication: Publication, report: Report) -> Published
             artifacts.add(kind, path)
         report("quantising to int8")
         artifacts.add_int8(staging)
-        report("computing with OpenVINO")
+        report("comparing and timing openvino")
         artifacts.add_openvino(staging)
         if artifacts.kept:
             artifacts.time_together()
@@ -314,7 +316,7 @@ def _manifest(
             source=publication.source.path.name,
             data_sha256=publication.data_sha256,
             code_commit=_code_commit(),
-            libraries={name: library_version(name) for name in LIBRARIES},
+            libraries=_libraries(),
         ),
     )
 
@@ -329,6 +331,14 @@ def _check_labels(labels: Sequence[str] | None, expected: Tensors, is_classifier
         raise InvalidVersion(f"{len(labels)} labels were given, but the model has {classes} classes")
     if len(set(labels)) != len(labels):
         raise InvalidVersion("labels must differ from each other")
+
+
+def _libraries() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):  # an extra
+            found[name] = library_version(name)
+    return found
 
 
 def _code_commit() -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loadtests.workloads import ROOT
 
-LIBRARIES = ("ray", "onnxruntime", "pillow", "numpy")
+LIBRARIES = ("ray", "onnxruntime", "openvino", "pillow", "numpy")
 
 
 def describe(command: str) -> dict[str, str]:

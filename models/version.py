@@ -1,6 +1,7 @@
 """A version, loaded and proved: verified on disk, warmed up, reproducing its golden outputs."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,28 @@ def warm_up(directory: Path, loaded: LoadedVersion, artifact: ArtifactKind | Non
     outputs = loaded.backend.run(inputs)
     check_golden(expected, outputs, allowed_difference(_artifact(loaded.manifest, artifact)))
     check_rows(outputs, rows_of(inputs))
+
+
+def prepare(
+    directory: Path, loaded: LoadedVersion, sizes: Collection[int], artifact: ArtifactKind | None = None
+) -> None:
+    """Make batches of these sizes fast, and hold what computes them against the golden outputs, too.
+
+    Raises InvalidVersion, and then no size is prepared.
+    """
+    try:
+        new = loaded.backend.prepare(sizes)
+        if not new or not (directory / GOLDEN).exists():
+            return
+        inputs, expected = read_golden(directory)
+        for size in new:
+            rows = np.arange(size) % rows_of(inputs)
+            outputs = loaded.backend.run({name: array[rows] for name, array in inputs.items()})
+            wanted = {name: array[rows] for name, array in expected.items()}
+            check_golden(wanted, outputs, allowed_difference(_artifact(loaded.manifest, artifact)))
+    except (InvalidVersion, ModelFailed):
+        loaded.backend.prepare(())
+        raise
 
 
 def allowed_difference(artifact: Artifact) -> float:

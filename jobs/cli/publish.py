@@ -55,7 +55,7 @@ def publish(
     ] = None,
     artifact: ArtifactOption = None,
     max_accuracy_loss: Annotated[
-        float, typer.Option(help="What int8 may lose of the accuracy: 0.005 is half a point.")
+        float, typer.Option(help="What int8 and bfloat16 may lose of the accuracy: 0.005 is half a point.")
     ] = Tolerance.max_accuracy_loss,
     min_agreement: Annotated[
         float, typer.Option(help="Without --validation: on which share of rows it must name the same class.")
@@ -71,7 +71,8 @@ def publish(
     served; what the model's signature already tells (size, layout, channels) need not be said.
 
     An int8 artifact is made too, calibrated with --calibration, --validation or --golden, or with sample photographs
-    for an image model. The fastest artifact within the tolerance is the one that runs.
+    for an image model, and both are tried with OpenVINO, in bfloat16 where the CPU has it. The fastest artifact within
+    the tolerance is the one that runs.
 
     tiltyard publish mobilenetv2 mobilenetv2.onnx --image 224x224 --scale 0.00392157
     """

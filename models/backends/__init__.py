@@ -23,6 +23,15 @@ SERVED_DTYPES = {"float16", "float32", "float64", "bool", "string"} | {
 }
 
 
+MOST_PREPARED = 16
+"""Larger batches gain little by being prepared for, and cost memory."""
+
+
+def prepared_sizes(most: int) -> tuple[int, ...]:
+    """Rows at once that a replica prepares for where it computes at most so many: one, and the most."""
+    return tuple(sorted({1, most if most <= MOST_PREPARED else 1}))
+
+
 class Backend(Protocol):
     """A loaded artifact."""
 
@@ -34,8 +43,11 @@ class Backend(Protocol):
     def precision(self) -> Precision | None:
         """What it computes in, where that is not what the artifact says."""
 
-    def prepare(self, sizes: Collection[int]) -> None:
-        """Make batches of these sizes fast, where the runtime can. It may take seconds. Raises InvalidVersion."""
+    def prepare(self, sizes: Collection[int]) -> Collection[int]:
+        """Make batches of these sizes fast, where the runtime can. It may take seconds.
+
+        Returns those that are computed by something else than before. Raises InvalidVersion.
+        """
 
     def run(self, inputs: Tensors) -> Tensors:
         """Run one batch: arrays [rows, ...] by input name to arrays [rows, ...] by output name.

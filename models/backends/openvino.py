@@ -13,13 +13,21 @@ from models.manifest import Precision
 from models.signature import Signature, Tensors, TensorSpec, rows_of
 
 
+def _last_line(error: Exception, path: Path | None = None) -> str:
+    """What it says, without the lines that name source files of OpenVINO, and without the directory of `path`."""
+    line = str(error).strip().rpartition("\n")[2].strip()
+    return line if path is None else line.replace(str(path), path.name)
+
+
 def _import_openvino() -> Any:
     """Import OpenVINO, which else tells Google Analytics of it: without that package it has a stub in its place."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return importlib.import_module("openvino")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise InvalidVersion("OpenVINO is not installed (pip install 'tiltyard[openvino]')") from error
+    except ImportError as error:  # of its native library
+        raise InvalidVersion(f"OpenVINO is installed, but does not start: {_last_line(error)}") from error
 
 
 openvino = _import_openvino()
@@ -68,7 +76,11 @@ class OpenVinoBackend:
     ) -> None:
         if provider != "cpu":
             raise InvalidVersion(f"provider {provider!r} runs no OpenVINO artifacts; choose another with `artifact`")
-        self._path, self._core = path, openvino.Core()
+        self._core, self._name = openvino.Core(), path.name
+        try:
+            self._model = self._core.read_model(path)
+        except RuntimeError as error:
+            raise InvalidVersion(f"OpenVINO cannot load {path.name}: {_last_line(error, path)}") from error
         self._settings: dict[str, object] = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
@@ -91,13 +103,16 @@ class OpenVinoBackend:
         self._all_names = [spec.name for spec in outputs]
         self._output_names = [spec.name for spec in self.signature.outputs]
 
-    def prepare(self, sizes: Collection[int]) -> None:
+    def prepare(self, sizes: Collection[int]) -> Collection[int]:
         """Compile the model for batches of these sizes too, and for no others; where it takes any number of rows only.
 
         Raises InvalidVersion.
         """
-        if all(spec.shape[0] is None and None not in spec.shape[1:] for spec in self.signature.inputs):
-            self._by_size = {size: self._by_size.get(size) or self._compiled(size) for size in sorted(sizes)}
+        if not all(spec.shape[0] is None and None not in spec.shape[1:] for spec in self.signature.inputs):
+            return ()
+        new = set(sizes) - set(self._by_size)
+        self._by_size = {size: self._by_size.get(size) or self._compiled(size) for size in sorted(sizes)}
+        return new
 
     def run(self, inputs: Tensors) -> Tensors:
         """Run one batch. Raises ModelFailed."""
@@ -114,12 +129,13 @@ class OpenVinoBackend:
 
     def _compiled(self, rows: int | None) -> _Compiled:
         try:
-            model = self._core.read_model(self._path)
+            model = self._model
             if rows is not None:
+                model = model.clone()
                 model.reshape({port: [rows, *list(port.get_partial_shape())[1:]] for port in model.inputs})
             return _Compiled(self._core.compile_model(model, "CPU", self._settings))
         except RuntimeError as error:
-            raise InvalidVersion(f"OpenVINO cannot load {self._path.name}: {_last_line(error, self._path)}") from error
+            raise InvalidVersion(f"OpenVINO cannot compile {self._name}: {_last_line(error)}") from error
 
 
 def _supported(core: Any, precision: Precision) -> str:
@@ -129,11 +145,14 @@ def _supported(core: Any, precision: Precision) -> str:
 
 
 def _precision(name: str) -> Precision:
-    return next(precision for precision, (element_type, _) in _PRECISIONS.items() if element_type == name)
+    for precision, (element_type, _) in _PRECISIONS.items():
+        if element_type == name:
+            return precision
+    raise InvalidVersion(f"OpenVINO computes in {name} here, which a manifest does not know")
 
 
 def _spec(port: Any) -> TensorSpec:
-    name, kind, shape = port.get_any_name(), port.get_element_type().get_type_name(), port.get_partial_shape()
+    name, kind, shape = _name(port), port.get_element_type().get_type_name(), port.get_partial_shape()
     if kind not in DTYPES:
         raise InvalidVersion(f"{name!r} is a {kind}, which is not served with OpenVINO")
     if shape.rank.is_dynamic:
@@ -142,7 +161,7 @@ def _spec(port: Any) -> TensorSpec:
     return TensorSpec(name=name, dtype=DTYPES[kind], shape=dimensions)
 
 
-def _last_line(error: Exception, path: Path | None = None) -> str:
-    """What it says, without the lines that name source files of OpenVINO, and without the directory of `path`."""
-    line = str(error).strip().rpartition("\n")[2].strip()
-    return line if path is None else line.replace(str(path), path.name)
+def _name(port: Any) -> str:
+    """What the ONNX file calls it: where OpenVINO left an Identity out, its tensor has the names of both sides."""
+    name = str(port.get_node().get_friendly_name()).partition("/sink_port_")[0]
+    return name if name in port.get_names() else str(port.get_any_name())

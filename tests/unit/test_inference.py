@@ -36,8 +36,8 @@ class Doubler:
         self.at_once = self.most_at_once = 0
         self._lock = threading.Lock()
 
-    def prepare(self, sizes: Collection[int]) -> None:
-        self.prepared = tuple(sizes)
+    def prepare(self, sizes: Collection[int]) -> Collection[int]:
+        return ()
 
     def run(self, inputs: Tensors) -> Tensors:
         with self._lock:
@@ -241,15 +241,12 @@ def test_answers_tell_where_their_time_went() -> None:
     [
         pytest.param({}, (1,), id="nothing said"),
         pytest.param({"max_execution_batch_size": 4}, (1, 4), id="portions"),
+        pytest.param({"max_batch_size": 8}, (1, 8), id="small batches"),
         pytest.param({"allowed_batch_sizes": [2, 32]}, (2, 32), id="allowed"),
     ],
 )
-def test_the_backend_is_prepared_for_what_will_be_computed_at_once(
-    batching: dict[str, Any], sizes: tuple[int, ...]
-) -> None:
-    backend = Doubler()
-    Inference("doubler", backend).prepare(Batching(**batching))
-    assert backend.prepared == sizes
+def test_what_will_be_computed_at_once_is_prepared_for(batching: dict[str, Any], sizes: tuple[int, ...]) -> None:
+    assert Batching(**batching).prepared_sizes == sizes
 
 
 def test_images_are_decoded_in_the_replica_where_it_is_told_to() -> None:

@@ -77,8 +77,8 @@ def test_a_tensorflow_model_takes_pixels_from_both_artifacts(
         "savedmodel",
         "onnx",
         "onnx-int8",
-        "openvino",
         "openvino-int8",
+        "openvino",
     ]
     assert not result.left_out
     assert (manifest.output, manifest.labels) == ("probabilities", ("a", "b", "c"))
@@ -174,7 +174,7 @@ def test_a_conversion_that_went_wrong_is_left_out(
     monkeypatch.setattr("jobs.publish.convert_to_onnx", lambda _, target: affine(target))
     result = published(store, saved_model)
     assert [artifact.kind for artifact in result.manifest.artifacts] == ["savedmodel"]
-    assert result.left_out["onnx-int8"] == "there is no onnx artifact to make it from"
+    assert result.left_out["onnx-int8"] == "there is no ONNX artifact to make it from"
     assert "Invalid rank for input" in result.left_out["onnx"]
     assert not (store.directory("m", 1) / "model.onnx").exists()
 

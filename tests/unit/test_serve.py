@@ -4,6 +4,7 @@ import pytest
 
 from jobs.serve import FAST_INGRESS, fast_ingress, unpublished
 from jobs.serve_config import ServeConfig
+from jobs.service import Service
 from models.store import Store
 from tests.tiny import affine, floats, put
 
@@ -25,3 +26,10 @@ def test_what_a_person_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
     assert fast_ingress()["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
     assert fast_ingress()["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == FAST_INGRESS["RAY_SERVE_THROUGHPUT_OPTIMIZED"]
+
+
+def test_who_failed_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = {"status": "DEPLOY_FAILED", "message": "Traceback\n  line\nValueError: no such threads", "deployments": {}}
+    details = {"applications": {"gateway": {"status": "RUNNING", "message": ""}, "digits-v2": failed}}
+    monkeypatch.setattr(Service, "details", lambda _: details)
+    assert object.__new__(Service).failures() == {"digits-v2": "ValueError: no such threads"}
