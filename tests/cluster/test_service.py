@@ -79,12 +79,14 @@ def test_tensors_are_answered_like_images(running: Running, held_out: digits.Spl
     np.testing.assert_allclose(rows["predictions"][0], list(image["all_probabilities"].values()), atol=1e-6)
 
 
-def test_a_version_served_from_onnx_never_loads_tensorflow(running: Running) -> None:
+def test_a_version_loads_the_runtime_of_its_artifact_and_no_other(running: Running) -> None:
     for version in (1, 2):
+        manifest = running.store.manifest("digits", version)
+        assert manifest is not None
+        runtime = "openvino" if manifest.chosen.startswith("openvino") else "onnxruntime"
         for pid in running.replicas(f"digits-v{version}", "ModelServer").values():
             maps = Path(f"/proc/{pid}/maps").read_text()
-            assert "onnxruntime" in maps
-            assert "tensorflow" not in maps
+            assert {name for name in ("onnxruntime", "openvino", "tensorflow") if f"/{name}/" in maps} == {runtime}
 
 
 def mixed_requests(held_out: digits.Split) -> list[tuple[bytes, str, str, int, str]]:
