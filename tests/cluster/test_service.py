@@ -86,7 +86,9 @@ def test_a_version_loads_the_runtime_of_its_artifact_and_no_other(running: Runni
         runtime = "openvino" if manifest.chosen.startswith("openvino") else "onnxruntime"
         for pid in running.replicas(f"digits-v{version}", "ModelServer").values():
             maps = Path(f"/proc/{pid}/maps").read_text()
-            assert {name for name in ("onnxruntime", "openvino", "tensorflow") if f"/{name}/" in maps} == {runtime}
+            assert {name for name in ("onnxruntime", "openvino", "tensorflow") if f"site-packages/{name}/" in maps} == {
+                runtime
+            }
 
 
 def mixed_requests(held_out: digits.Split) -> list[tuple[bytes, str, str, int, str]]:
