@@ -48,6 +48,7 @@ class Artifacts:
     left_out: dict[ArtifactKind, LeftOut] = field(default_factory=dict)
     outside: dict[ArtifactKind, str] = field(default_factory=dict)
     _kept: dict[ArtifactKind, tuple[Artifact, Backend]] = field(default_factory=dict)
+    _exact_answers: Tensors | None = None
 
     @property
     def kept(self) -> tuple[Artifact, ...]:
@@ -162,7 +163,9 @@ class Artifacts:
     def _compare(self, measured: Artifact, backend: Backend, judging: Tensors) -> tuple[Artifact, Comparison]:
         """Hold an artifact against the exact one."""
         exact, exact_backend = self._exact()
-        comparison = compare(run_rows(backend, judging), run_rows(exact_backend, judging), self.evidence.output)
+        if self._exact_answers is None:  # the same for every kind, and the slowest of them to compute
+            self._exact_answers = run_rows(exact_backend, judging)
+        comparison = compare(run_rows(backend, judging), self._exact_answers, self.evidence.output)
         if measured.accuracy is not None and exact.accuracy is not None:
             comparison = replace(comparison, accuracy_loss=exact.accuracy - measured.accuracy)
         update = {

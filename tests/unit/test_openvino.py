@@ -190,7 +190,7 @@ def test_without_rows_nothing_tells_what_it_loses(store: Store, tmp_path: Path) 
     assert result.left_out["openvino"] == "no rows to tell what it loses were given (--calibration)"
 
 
-def test_a_precision_that_a_cpu_has_not_is_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_precision_that_a_cpu_has_not_is_float32() -> None:
     """A version that was published on a CPU with bfloat16 is served on one without."""
     from models.backends import openvino as backend
 
