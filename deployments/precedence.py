@@ -46,14 +46,20 @@ def take_precedence() -> None:
 
     A replica calls this when it can answer. Starting takes seconds of CPU, and on two cores p99 went from 30 to 180 ms
     while a version was loaded; a request passes a dozen threads, each of which has to be woken (loadtests/RESULTS.md).
+    """
+    place(_asked(NICENESS_VARIABLE), _asked(SLICE_VARIABLE))
+
+
+def place(niceness: int | None, slice_micros: int | None) -> None:
+    """Give every thread of this process, and those it starts later, a niceness and a slice; None leaves it as it is.
+
     Threads that run when others do not (SCHED_IDLE) stay so. Linux heeds slices from 6.12 on.
     """
-    niceness, micros = _asked(NICENESS_VARIABLE), _asked(SLICE_VARIABLE)
     with suppress(OSError, AttributeError):  # not Linux
         for thread in [int(directory.name) for directory in Path("/proc/self/task").iterdir()]:
             with suppress(ProcessLookupError):  # it has ended just now
                 if os.sched_getscheduler(thread) == os.SCHED_OTHER:
-                    _place(thread, niceness, micros)
+                    _place(thread, niceness, slice_micros)
 
 
 def _asked(variable: str) -> int | None:

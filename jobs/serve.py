@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from jobs.machine import cores
 from jobs.serve_config import MODEL_VERSION, ServeConfig
 from jobs.service import DASHBOARD, Service, get_json
 from models.errors import ServiceError
@@ -43,6 +44,10 @@ FAST_INGRESS = {
     "TILTYARD_SLICE_MICROS": "100",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+MOST_STARTING = "RAY_worker_maximum_startup_concurrency"
+"""How many processes Ray starts at a time. For a new version it starts two, each of which takes a core for seconds; so
+half of the cores are left for answers."""
+
 _DASHBOARD = re.compile(r"View the dashboard at\D*(http://[\w.:]+)")
 STOP_TIMEOUT_S = 40.0
 REPORT_S = 15.0
@@ -52,7 +57,7 @@ Report = Callable[[str], None]
 
 def fast_ingress() -> dict[str, str]:
     """The environment that `serve run` starts in."""
-    return {**FAST_INGRESS, **os.environ}
+    return {**FAST_INGRESS, MOST_STARTING: str(max(1, cores() // 2)), **os.environ}
 
 
 def unpublished(path: Path) -> list[tuple[str, int, Path]]:

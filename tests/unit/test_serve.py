@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.serve import FAST_INGRESS, fast_ingress, unpublished
+from jobs import serve
+from jobs.serve import FAST_INGRESS, MOST_STARTING, fast_ingress, unpublished
 from jobs.serve_config import ServeConfig
 from jobs.service import Service
 from models.store import Store
@@ -26,6 +27,15 @@ def test_what_a_person_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
     assert fast_ingress()["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
     assert fast_ingress()["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == FAST_INGRESS["RAY_SERVE_THROUGHPUT_OPTIMIZED"]
+
+
+@pytest.mark.parametrize(("cores", "starting"), [(1, "1"), (2, "1"), (3, "1"), (64, "32")])
+def test_half_of_the_cores_may_be_busy_with_starting(
+    cores: int, starting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(MOST_STARTING, raising=False)
+    monkeypatch.setattr(serve, "cores", lambda: cores)
+    assert fast_ingress()[MOST_STARTING] == starting
 
 
 def test_who_failed_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
