@@ -10,7 +10,7 @@ HOST ?= http://127.0.0.1:8000
 CLASSES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install drift serve train test lint format typecheck lock lock-peers footprint chaos int8-accuracy \
+.PHONY: help install drift serve train test lint format typecheck lock lock-peers footprint chaos \
     simulate drift-power bad-challengers quality-at-scale swaps many-versions large-bodies rollout-chaos \
     traffic-chaos bench bench-quick loadtest loadtest-ui clean
 
@@ -57,9 +57,6 @@ typecheck: install  ## mypy --strict
 
 footprint: install  ## Measure start-up, memory of each process, latency of one request (stop `make serve` first)
 	$(BIN)/python -m loadtests.footprint
-
-int8-accuracy: install  ## Train a MobileNetV2 on the digits and report what int8 costs it (5 minutes)
-	$(BIN)/python -m loadtests.int8_accuracy
 
 simulate: install  ## Simulate thousands of rollouts and write what the referee does to docs/referee.md (a minute)
 	$(BIN)/python -m jobs.simulate --write

@@ -41,10 +41,10 @@ def large_jpegs(files: Sequence[bytes]) -> list[bytes]:
     return [enlarged(file) for file in files]
 
 
-def digit_reader(build: Callable[..., Any], epochs: int, data: digits.Digits) -> Any:
+def digit_reader(build: Callable[..., Any], epochs: int, large_epochs: int, data: digits.Digits) -> Any:
     """A network of keras.applications that reads digits.
 
-    It is trained on small pictures, in minutes, and ends with two epochs of large ones.
+    It is trained on small pictures, in minutes, and ends with some epochs of large ones.
     """
     import keras
 
@@ -67,11 +67,11 @@ def digit_reader(build: Callable[..., Any], epochs: int, data: digits.Digits) ->
     small, large = sized(SMALL), sized(SIDE)
     learn(small, data.training.files, 32, ((1e-3, epochs), (2e-4, epochs // 3)))
     large.set_weights(small.get_weights())
-    learn(large, large_jpegs(data.training.files), 16, ((1e-4, 2),))
+    learn(large, large_jpegs(data.training.files), 16, ((3e-4, large_epochs - 1), (1e-4, 1)))
     return large
 
 
-def publish_digit_reader(name: str, build: Callable[..., Any], epochs: int) -> None:
+def publish_digit_reader(name: str, build: Callable[..., Any], epochs: int, large_epochs: int) -> None:
     """Publish a network that takes uint8 pictures of 224 x 224 pixels, judged by the digits it was not trained on.
 
     Version 1 is what every server serves: fp32, whole pictures decoded. Version 2 is what publish makes of it.
@@ -81,7 +81,7 @@ def publish_digit_reader(name: str, build: Callable[..., Any], epochs: int) -> N
     publication = Publication(
         model=name,
         version=1,
-        source=keras_source(digit_reader(build, epochs, data), Path(name)),
+        source=keras_source(digit_reader(build, epochs, large_epochs, data), Path(name)),
         image=ImageInput(PREPROCESSING, SCALING),
         labels=digits.LABELS,
         artifact="onnx",
@@ -131,9 +131,9 @@ def main(name: str) -> None:
 
     match name:
         case "mobilenetv2":
-            publish_digit_reader(name, keras.applications.MobileNetV2, epochs=9)
+            publish_digit_reader(name, keras.applications.MobileNetV2, epochs=9, large_epochs=5)
         case "resnet50":
-            publish_digit_reader(name, keras.applications.ResNet50, epochs=5)
+            publish_digit_reader(name, keras.applications.ResNet50, epochs=5, large_epochs=2)
         case "digits":
             publish_digits()
         case "mlp":
