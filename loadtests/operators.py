@@ -56,8 +56,7 @@ def stand_for_other_machines() -> None:
 
     The p99 under changes was 48 ms with it and 86 without (loadtests/RESULTS.md): half of it was the generator's.
     Linux shares a machine out between sessions first (sched_autogroup), and looks at niceness within each of them. And
-    whoever runs already keeps a core for a slice of 3 ms: while a version was loaded, requests that the service had
-    answered in 8 ms were read after 20.
+    like replicas, which ask for it too, the generator is woken after a tenth of a millisecond.
     """
     _share(GENERATOR_NICENESS)
     place(None, GENERATOR_SLICE_MICROS)
