@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jobs.confidence_bins import BINS, bins_of
 from jobs.confusion import Answers
 from jobs.estimates import Share, share
-
-BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ def calibration(of: Answers) -> Calibration | None:
     total = float(of.weight.sum())
     if not total:
         return None
-    index = np.clip(np.ceil(of.confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    index = bins_of(of.confidence)
     bins = tuple(_bin(of.where(index == number), number) for number in np.unique(index).tolist())
     spread = [_spread(of.where(index == number)) for number in np.unique(index).tolist()]
     return Calibration(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from jobs.confidence_bins import bins_of
 from jobs.drift.blocks import clustered_error
 from jobs.drift.change import Comparison
 from jobs.drift.estimate import estimate_harm
@@ -15,7 +16,6 @@ from jobs.number_words import percent
 from models.drift_report import Finding, Severity, Tier, worst
 
 LEAST_OF_A_CLASS = 30
-BINS = 10
 ACCURACY_LOSS = (0.02, 0.05)
 """Points lost that are worth a warning, and critical."""
 
@@ -158,7 +158,7 @@ def _weighted_bins(of: Labelled | None) -> Iterator[tuple[CalibrationBin, float]
     """Each with what its rows stand for."""
     if of is None or of.confidence is None:
         return
-    place = np.clip((of.confidence * BINS).astype(np.int64), 0, BINS - 1)
+    place = bins_of(of.confidence)
     for each in np.unique(place):
         here = place == each
         weights = of.weights[here]
@@ -167,6 +167,6 @@ def _weighted_bins(of: Labelled | None) -> Iterator[tuple[CalibrationBin, float]
 
 
 def expected_calibration_error(of: Labelled) -> float:
-    """Mean distance of confidence and accuracy over BINS bins (Naeini et al. 2015)."""
+    """Mean distance of confidence and accuracy over bins of equal width (Naeini et al. 2015)."""
     gaps = [(abs(each.confidence - each.accuracy), weight) for each, weight in _weighted_bins(of)]
     return sum(gap * weight for gap, weight in gaps) / float(of.weights.sum())
