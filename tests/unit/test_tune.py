@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from jobs import replica_pool
 from jobs.frontier import Measured, Setting
 from jobs.measured_replica import Load
+from jobs.serve import default_interrupt
 from jobs.tune import NO_TIME, batches, shapes, still_grows, tune
 from models.errors import InvalidVersion, ModelUnavailable
 from models.store import Store
@@ -202,7 +203,14 @@ def test_an_interruption_ends_them_all(filled: Store) -> None:
 
 def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     command = [str(Path(sys.executable).with_name("tiltyard")), "tune", *arguments]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=default_interrupt,  # tests that run in the background ignore SIGINT, and so would this
+    )
 
 
 def tiltyard(*arguments: str, cwd: Path, answer: str = "") -> subprocess.CompletedProcess[str]:
