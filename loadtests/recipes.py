@@ -41,10 +41,14 @@ def large_jpegs(files: Sequence[bytes]) -> list[bytes]:
     return [enlarged(file) for file in files]
 
 
-def digit_reader(build: Callable[..., Any], epochs: int, large_epochs: int, data: digits.Digits) -> Any:
+Schedule = Sequence[tuple[float, int]]
+"""Learning rates, and for how many epochs each."""
+
+
+def digit_reader(build: Callable[..., Any], epochs: int, large: Schedule, data: digits.Digits) -> Any:
     """A network of keras.applications that reads digits.
 
-    It is trained on small pictures, in minutes, and ends with some epochs of large ones.
+    It is trained on small pictures, in minutes, and ends with some epochs of `large` ones.
     """
     import keras
 
@@ -55,7 +59,7 @@ def digit_reader(build: Callable[..., Any], epochs: int, large_epochs: int, data
                 layer.momentum = 0.9  # Keras's 0.99 and more need thousands of steps to learn the statistics
         return network
 
-    def learn(network: Any, files: Sequence[bytes], batch: int, schedule: Sequence[tuple[float, int]]) -> None:
+    def learn(network: Any, files: Sequence[bytes], batch: int, schedule: Schedule) -> None:
         height, width = network.input_shape[1:3]
         rows = SCALING.apply(preprocess_all(files, Preprocessing(height=height, width=width)), "float32")
         for learning_rate, count in schedule:
@@ -64,14 +68,14 @@ def digit_reader(build: Callable[..., Any], epochs: int, large_epochs: int, data
             network.fit(rows, data.training.classes, batch, count, verbose=2)
 
     keras.utils.set_random_seed(0)
-    small, large = sized(SMALL), sized(SIDE)
+    small, network = sized(SMALL), sized(SIDE)
     learn(small, data.training.files, 32, ((1e-3, epochs), (2e-4, epochs // 3)))
-    large.set_weights(small.get_weights())
-    learn(large, large_jpegs(data.training.files), 16, ((3e-4, large_epochs - 1), (1e-4, 1)))
-    return large
+    network.set_weights(small.get_weights())
+    learn(network, large_jpegs(data.training.files), 16, large)
+    return network
 
 
-def publish_digit_reader(name: str, build: Callable[..., Any], epochs: int, large_epochs: int) -> None:
+def publish_digit_reader(name: str, build: Callable[..., Any], epochs: int, large: Schedule) -> None:
     """Publish a network that takes uint8 pictures of 224 x 224 pixels, judged by the digits it was not trained on.
 
     Version 1 is what every server serves: fp32, whole pictures decoded. Version 2 is what publish makes of it.
@@ -81,7 +85,7 @@ def publish_digit_reader(name: str, build: Callable[..., Any], epochs: int, larg
     publication = Publication(
         model=name,
         version=1,
-        source=keras_source(digit_reader(build, epochs, large_epochs, data), Path(name)),
+        source=keras_source(digit_reader(build, epochs, large, data), Path(name)),
         image=ImageInput(PREPROCESSING, SCALING),
         labels=digits.LABELS,
         artifact="onnx",
@@ -131,9 +135,9 @@ def main(name: str) -> None:
 
     match name:
         case "mobilenetv2":
-            publish_digit_reader(name, keras.applications.MobileNetV2, epochs=9, large_epochs=5)
+            publish_digit_reader(name, keras.applications.MobileNetV2, epochs=9, large=((3e-4, 4), (1e-4, 1)))
         case "resnet50":
-            publish_digit_reader(name, keras.applications.ResNet50, epochs=5, large_epochs=2)
+            publish_digit_reader(name, keras.applications.ResNet50, epochs=5, large=((1e-4, 2),))
         case "digits":
             publish_digits()
         case "mlp":
