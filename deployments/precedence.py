@@ -59,7 +59,7 @@ def place(niceness: int | None, slice_micros: int | None) -> None:
         for thread in [int(directory.name) for directory in Path("/proc/self/task").iterdir()]:
             with suppress(ProcessLookupError):  # it has ended just now
                 if os.sched_getscheduler(thread) == os.SCHED_OTHER:
-                    _place(thread, niceness, slice_micros)
+                    _place_thread(thread, niceness, slice_micros)
 
 
 def _asked(variable: str) -> int | None:
@@ -68,7 +68,7 @@ def _asked(variable: str) -> int | None:
     return None
 
 
-def _place(thread: int, niceness: int | None, micros: int | None) -> None:
+def _place_thread(thread: int, niceness: int | None, micros: int | None) -> None:
     if niceness is not None:
         with suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, thread, niceness)

@@ -48,7 +48,7 @@ As a test (the exit status is 1 where Tiltyard is behind, or answers anything bu
     python -m loadtests.bench --peers limit,tiltyard,fastapi --floor mobilenetv2:limit=0.9 --floor fastapi=1
 
 Close everything else first: on a busy machine only the ratios within a round mean something. wrk has to be installed
-(Debian: apt install wrk). The models (trained here: six minutes for MobileNetV2, a quarter of an hour and 8 GB of
+(Debian: apt install wrk). The models (trained here: eleven minutes for MobileNetV2, a quarter of an hour and 8 GB of
 memory for ResNet50) and the environments of the peers are made when they are first needed, in loadtests/.bench/, where
 results.json and each server's output are too."""
 

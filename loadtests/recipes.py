@@ -28,6 +28,9 @@ SCALING = Scaling(scale=1 / 127.5, mean=(1.0,))
 SMALL = 64
 CALIBRATION_ROWS = 64
 
+Schedule = Sequence[tuple[float, int]]
+"""Learning rates, and for how many epochs each."""
+
 
 def large_jpegs(files: Sequence[bytes]) -> list[bytes]:
     """The digits as a camera would send them: 640 x 480, in colour, as JPEG."""
@@ -39,10 +42,6 @@ def large_jpegs(files: Sequence[bytes]) -> list[bytes]:
         return buffer.getvalue()
 
     return [enlarged(file) for file in files]
-
-
-Schedule = Sequence[tuple[float, int]]
-"""Learning rates, and for how many epochs each."""
 
 
 def digit_reader(build: Callable[..., Any], epochs: int, large: Schedule, data: digits.Digits) -> Any:
