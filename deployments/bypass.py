@@ -118,6 +118,7 @@ class Bypass:
         self._replicas: dict[str, Replica] = {}
         self._load = Load()
         self._owed = 0.0
+        self._has_asked = False
         self._asks_from = float("-inf")
         self._asking: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -146,11 +147,17 @@ class Bypass:
             self._ask()
         return await through_handle()
 
+    def prepare(self) -> None:
+        """Get to know a replica before the first call; once, because it keeps that one busy for a while."""
+        if not self._has_asked:
+            self._ask()
+
     def _least_busy(self) -> Replica | None:
         free = [each for each in self._replicas.values() if each.in_flight < each.address.calls]
         return min(free, key=lambda each: (each.in_flight, random.random()), default=None)
 
     def _ask(self) -> None:
+        self._has_asked = True
         start(self._be_introduced(), self._asking)
 
     async def _be_introduced(self) -> None:

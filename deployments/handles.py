@@ -72,6 +72,10 @@ class PreprocessorHandle:
         name: str = await self._predictor.describe()
         return name
 
+    async def meet(self, model: str, version: int) -> None:
+        """Have a Preprocessor find the way to a version. Raises a TiltyardError."""
+        await self._predictor.meet(model, version)
+
     async def predict(self, requests: Sequence[ImageRequest], target: Target) -> Reply:
         """Decode, and have a version answer. Raises a TiltyardError."""
         return await self._predictor.predict(requests, target)
@@ -87,7 +91,14 @@ class Predictor:
 
     async def describe(self) -> Any:
         """Ask a replica what it is. Raises a TiltyardError; waits while there is none."""
-        return await call(self._handle.describe.remote)
+        description = await call(self._handle.describe.remote)
+        if self._bypass is not None:
+            self._bypass.prepare()
+        return description
+
+    async def meet(self, model: str, version: int) -> None:
+        """Have a replica find the way to a version. Raises a TiltyardError."""
+        await call(lambda: self._handle.meet.remote(model, version))
 
     async def predict(self, requests: Requests, *more: Any) -> Reply:
         """Have replicas answer. Raises a TiltyardError."""

@@ -44,6 +44,9 @@ class Preprocessors(Protocol):
     async def describe(self) -> str:
         """Say that it is there. Raises a TiltyardError."""
 
+    async def meet(self, model: str, version: int) -> None:
+        """Find the way to a version before a picture is on it. Raises a TiltyardError."""
+
     async def predict(self, requests: Sequence[ImageRequest], target: Target) -> Reply:
         """Decode, and have a version answer. Raises a TiltyardError."""
 
@@ -112,6 +115,11 @@ class Lane:
             await asyncio.shield(self._describing)
         assert self.description is not None
         return self.description.manifest
+
+    async def meet(self) -> None:
+        """Find out what the version is, and the way to it, before a request needs both. Raises a TiltyardError."""
+        if (await self.manifest()).preprocessing is not None and not self.decodes:
+            await self._preprocessors.meet(self._model, self._version)
 
     def _described(self, describing: "asyncio.Future[Description]") -> None:
         self._describing = None

@@ -5,7 +5,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from deployments.fleet import Fleet
 from deployments.lane import Lane, ModelServers, Preprocessors, answered
 from deployments.messages import Answer
 from deployments.question import Asked, Entry, Images, Rows, Served, Variant, champion_of
+from deployments.readiness import Readiness
 from deployments.scores import RouterReport
 from deployments.settings import GatewaySettings
 from deployments.traffic_log import TrafficLog
@@ -33,16 +34,8 @@ from models.signature import Tensors
 
 logger = logging.getLogger("ray.serve")
 
-PROBE_TIMEOUT_S = 2.0
-"""How long a version may take to say that it is there."""
-
-FRESH_S = 2.0
-"""Whoever answered anything so recently is ready; it is not asked again."""
-
 Shares = Mapping[str, Mapping[int, float]]
 """What challengers and shadows are allowed, by model and version."""
-
-_PREPROCESSOR = "preprocessor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +74,7 @@ class Router:
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._max_requests_per_version = self._max_requests_per_champion = settings.max_concurrent_requests
         self._preprocessor_fleet = Fleet()
-        self._answered_at: dict[object, float] = {}
+        self._readiness = Readiness(self._lane, preprocessors)
         self.requests = 0
 
     def reconfigure(self, policy: RoutingPolicy) -> None:
@@ -96,8 +89,13 @@ class Router:
         places = self.settings.max_concurrent_requests
         self._max_requests_per_version = (places + 1) // 2
         self._max_requests_per_champion = (places + 1) // 2 if len(policy.models) > 1 else places
-        self._answered_at = {who: at for who, at in self._answered_at.items() if who in live or who == _PREPROCESSOR}
+        self._readiness.forget(live)
         self.contest.forget(live)
+
+    async def meet(self) -> None:
+        """Get to know the versions that are new; as long as that takes, the champion answers for challengers."""
+        models = self._declared.models.items()
+        await self._readiness.meet([(name, version) for name, entry in models for version in entry.versions])
 
     def obey(self, shares: Shares, configured: float = math.inf) -> None:
         """Give challengers and shadows the shares that the referee allows them, never more than is declared.
@@ -180,7 +178,9 @@ class Router:
         return self._find(model)[1].sticky
 
     def _can_take(self, challenger: Variant, policy: ModelPolicy) -> bool:
-        """Whether there is a place for the request, and the breaker lets it through."""
+        """Whether it is no stranger, there is a place for the request, and the breaker lets it through."""
+        if self._readiness.is_meeting(challenger.key):
+            return False
         if self._lane(challenger.key).requests >= self._max_requests_per_version:
             self.contest.scores.note_failure(challenger.key, Overloaded())
             return False
@@ -258,7 +258,7 @@ class Router:
             )
         served = await self._answer(variant, question, deadline, request_id, entry)
         if any(isinstance(each.outcome, Answer) and not self._lane(each.variant.key).decodes for each in served):
-            self._note_answer(_PREPROCESSOR)
+            self._readiness.note_decoding()
         return served
 
     async def predict(
@@ -282,7 +282,7 @@ class Router:
                 raise VersionNotFound(f"{variant.model} version {variant.version} was just retired")
             variant = champion_of(variant.model, policy)
         served = await self.contest.answer(Asked(policy, variant, question, deadline, request_id, entry))
-        self._note_answer(*{each.variant.key for each in served if isinstance(each.outcome, Answer)})
+        self._readiness.note(*{each.variant.key for each in served if isinstance(each.outcome, Answer)})
         return served
 
     async def status(self, model: str | None = None) -> list[Status]:
@@ -315,36 +315,8 @@ class Router:
 
     async def _status(self, model: str, policy: ModelPolicy, version: int) -> Status:
         variant = Variant(model, version, policy.variant(version))
-        ready = await self._is_ready(variant)
+        ready = await self._readiness.is_ready(variant.key)
         return Status(variant, policy.share(version), ready, self._lane(variant.key).known)
-
-    async def _is_ready(self, variant: Variant) -> bool:
-        """Whether the version answers, and for images the Preprocessor before it too."""
-        lane = self._lane(variant.key)
-        if not await self._answers(variant.key, lane.describe):
-            return False
-        if lane.known is None or lane.decodes or lane.known.preprocessing is None:
-            return True
-        return await self._answers(_PREPROCESSOR, self._preprocessors.describe)
-
-    async def _answers(self, who: object, ask: Callable[[], Awaitable[object]]) -> bool:
-        """Whether somebody answered a moment ago, or does so now."""
-        if time.monotonic() - self._answered_at.get(who, float("-inf")) < FRESH_S:
-            return True
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await ask()
-        except (TimeoutError, ModelUnavailable, Overloaded):
-            return False
-        except TiltyardError as error:
-            logger.warning("%s does not say that it is there: %s", who, error)
-            return False
-        self._note_answer(who)
-        return True
-
-    def _note_answer(self, *who: object) -> None:
-        for each in who:
-            self._answered_at[each] = time.monotonic()
 
 
 def _still_allowed(

@@ -12,6 +12,9 @@ class NoImages:
     async def describe(self) -> str:
         return "here"
 
+    async def meet(self, model: str, version: int) -> None:
+        pass
+
     async def predict(self, requests: Sequence[ImageRequest], target: Target) -> Reply:
         raise AssertionError
 

@@ -22,6 +22,9 @@ class Stuck:
     async def describe(self) -> str:
         return "here"
 
+    async def meet(self, model: str, version: int) -> None:
+        pass
+
     async def predict(self, requests: Sequence[ImageRequest], target: Target) -> Reply:
         await asyncio.Event().wait()
         raise AssertionError

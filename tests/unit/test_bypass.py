@@ -93,6 +93,20 @@ def test_the_first_call_goes_through_the_handle_and_the_next_ones_past_it() -> N
     asyncio.run(scenario())
 
 
+def test_who_prepares_goes_past_the_handle_from_the_first_call_on() -> None:
+    async def scenario() -> None:
+        fleet = Fleet(["one"], echo)
+        bypass = Bypass(fleet.introduce, PERIOD_S)
+        bypass.prepare()
+        bypass.prepare()
+        await asyncio.sleep(0.5 * PERIOD_S)
+        assert await fleet.ask(bypass, 1) == 1
+        assert (fleet.came, fleet.introduced) == (["one"], 1)
+        await fleet.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_replica_gets_no_more_calls_than_it_has_room_for() -> None:
     async def scenario() -> None:
         held = Held()

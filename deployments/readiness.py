@@ -1,0 +1,94 @@
+"""Who can answer: versions that did so a moment ago, or say so when asked; new ones are met before requests come."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import suppress
+
+from deployments.lane import Lane, Preprocessors
+from models.errors import ModelUnavailable, Overloaded, TiltyardError
+
+logger = logging.getLogger("ray.serve")
+
+TIMEOUT_S = 2.0
+"""How long a version may take to say that it is there."""
+
+FRESH_S = 2.0
+"""Whoever answered anything so recently is ready; it is not asked again."""
+
+Key = tuple[str, int]
+"""A model and a version of it."""
+
+_PREPROCESSOR = "preprocessor"
+
+
+class Readiness:
+    """Knows who answered when, asks the others, and gets to know those that nobody has asked yet."""
+
+    def __init__(self, lane: Callable[[Key], Lane], preprocessors: Preprocessors) -> None:
+        self._lane = lane
+        self._preprocessors = preprocessors
+        self._answered_at: dict[object, float] = {}
+        self._meeting: set[Key] = set()
+
+    def note(self, *answered: Key) -> None:
+        """These versions have just answered."""
+        self._note(*answered)
+
+    def note_decoding(self) -> None:
+        """The Preprocessor has just answered."""
+        self._note(_PREPROCESSOR)
+
+    def forget(self, live: Collection[Key]) -> None:
+        """Forget all but those."""
+        self._answered_at = {who: at for who, at in self._answered_at.items() if who in live or who == _PREPROCESSOR}
+
+    async def is_ready(self, key: Key) -> bool:
+        """Whether the version answers, and for images the Preprocessor before it too."""
+        lane = self._lane(key)
+        if not await self._answers(key, lane.describe):
+            return False
+        if lane.known is None or lane.decodes or lane.known.preprocessing is None:
+            return True
+        return await self._answers(_PREPROCESSOR, self._preprocessors.describe)
+
+    def is_meeting(self, key: Key) -> bool:
+        """Whether a version is just being met."""
+        return key in self._meeting
+
+    async def meet(self, live: Iterable[Key]) -> None:
+        """Get to know those that are not known yet, and the way to them: it takes a tenth of a second.
+
+        Who cannot be met is not waited for, and asked with the first request.
+        """
+        strangers = [key for key in live if self._lane(key).known is None and key not in self._meeting]
+        await asyncio.gather(*(self._meet(key) for key in strangers))
+
+    async def _meet(self, key: Key) -> None:
+        self._meeting.add(key)
+        try:
+            with suppress(TimeoutError, TiltyardError):
+                async with asyncio.timeout(TIMEOUT_S):
+                    await self._lane(key).meet()
+        finally:
+            self._meeting.discard(key)
+
+    async def _answers(self, who: object, ask: Callable[[], Awaitable[object]]) -> bool:
+        """Whether somebody answered a moment ago, or does so now."""
+        if time.monotonic() - self._answered_at.get(who, float("-inf")) < FRESH_S:
+            return True
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await ask()
+        except (TimeoutError, ModelUnavailable, Overloaded):
+            return False
+        except TiltyardError as error:
+            logger.warning("%s does not say that it is there: %s", who, error)
+            return False
+        self._note(who)
+        return True
+
+    def _note(self, *who: object) -> None:
+        for each in who:
+            self._answered_at[each] = time.monotonic()
