@@ -25,12 +25,10 @@ class Service:
     """A Ray Serve instance, reached through its dashboard with Ray's own client, which knows the token."""
 
     def __init__(self, address: str) -> None:
-        from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
-
         if "://" not in address:
             raise InvalidRequest(f"--address {address!r}: expected http://HOST:PORT")
         try:
-            self._client = _told(ServeSubmissionClient, address)
+            self._client = _told(import_client(), address)
         except ServiceError as error:
             if isinstance(error.__cause__, ConnectionError):
                 raise ServiceNotRunning(f"no Ray dashboard answers at {address}; `make serve` starts one") from None
@@ -125,6 +123,13 @@ class Service:
         options = self.details()["http_options"]
         host = "127.0.0.1" if options["host"] in ("0.0.0.0", "::") else options["host"]
         return f"http://{host}:{options['port']}"
+
+
+def import_client() -> Any:
+    """Ray's client of its REST API, a class; importing it takes a second."""
+    from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
+
+    return ServeSubmissionClient
 
 
 def disobeyed(

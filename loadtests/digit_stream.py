@@ -1,5 +1,6 @@
 """Digits sent at a fixed rate to a running service, each a little different, with the truth sent after them."""
 
+import gc
 import http.client
 import itertools
 import json
@@ -63,16 +64,21 @@ class Stream:
 
     @contextmanager
     def flowing(self) -> Iterator["Stream"]:
-        """Send until the block ends, and wait for what is still out."""
+        """Send until the block ends, and wait for what is still out.
+
+        No garbage is collected meanwhile: that would stop all clients at once, the longer the more replies there are.
+        """
         queue: deque[tuple[int, float]] = deque()
         there_is_work, is_over = threading.Semaphore(0), threading.Event()
         clients = [threading.Thread(target=self._client, args=(queue, there_is_work)) for _ in range(self.clients)]
         pace = threading.Thread(target=self._pace, args=(queue, there_is_work, is_over))
+        gc.disable()
         for thread in (*clients, pace):
             thread.start()
         try:
             yield self
         finally:
+            gc.enable()
             is_over.set()
             pace.join()
             if not self.drains:

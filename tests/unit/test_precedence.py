@@ -15,10 +15,10 @@ SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}.get(platform.machine()) if sys.p
 
 PROGRAM = """
 import os, threading
-from deployments.precedence import take_precedence
+from deployments.precedence import give_way, take_precedence
 release, begun = threading.Event(), threading.Event()
 def idle():
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    give_way(threading.get_native_id())
     begun.set()
     release.wait()
 threads = [threading.Thread(target=release.wait), threading.Thread(target=idle)]
@@ -43,17 +43,51 @@ def niceness(asked: str | None) -> list[int]:
 @pytest.mark.parametrize("asked", [None, "", "much"])
 def test_it_stays_where_nothing_is_asked_for(asked: str | None) -> None:
     here = os.getpriority(os.PRIO_PROCESS, 0)
-    assert niceness(asked) == [here, here, here]
+    assert niceness(asked) == [here, here, 19]
 
 
 def test_all_threads_but_idle_ones_follow() -> None:
     here = os.getpriority(os.PRIO_PROCESS, 0)
-    assert niceness(str(min(19, here + 3))) == [min(19, here + 3)] * 2 + [here]
+    assert niceness(str(min(19, here + 3))) == [min(19, here + 3)] * 2 + [19]
 
 
 def test_what_is_not_allowed_is_left() -> None:
     here = os.getpriority(os.PRIO_PROCESS, 0)
-    assert niceness("-10") in ([-10, -10, here], [here, here, here])
+    assert niceness("-10") in ([-10, -10, 19], [here, here, 19])
+
+
+STARTING = """
+import os, subprocess, sys, threading, time
+from deployments import precedence
+precedence.STARTING_S = float(sys.argv[1])
+import deployments.starting
+def policies(*threads):
+    return [os.sched_getscheduler(thread) == os.SCHED_IDLE for thread in threads]
+release = threading.Event()
+copies = threading.Thread(target=lambda: (precedence.give_way(threading.get_native_id()), release.wait()))
+later = threading.Thread(target=release.wait)
+copies.start(), later.start()
+child = subprocess.Popen(["sleep", "60"])
+threads = threading.get_native_id(), later.native_id, child.pid, copies.native_id
+print(*policies(*threads), end=" ")
+if sys.argv[2] == "ready":
+    precedence.take_precedence()
+else:
+    time.sleep(1)
+print(*policies(*threads))
+child.kill(), release.set()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="not Linux")
+@pytest.mark.parametrize(("longest_s", "end"), [("60", "ready"), ("0.2", "late")])
+def test_what_starts_makes_way_until_it_is_ready_or_it_took_too_long(longest_s: str, end: str) -> None:
+    program = [sys.executable, "-c", STARTING, longest_s, end]
+    words = subprocess.run(program, capture_output=True, text=True, check=True).stdout.split()
+    seen = [word == "True" for word in words]
+    before, after = seen[:4], seen[4:]
+    assert before in ([True] * 4, [False, False, False, True])  # who may not come back does not go
+    assert after == [False, False, False, True]
 
 
 def test_who_gives_way_runs_when_nobody_else_wants_to() -> None:
