@@ -23,7 +23,6 @@ from ray.serve.schema import LoggingConfig
 from ray.util.metrics import Counter
 
 from deployments.api import create_api
-from deployments.background import start
 from deployments.drift_surroundings import RaySurroundings
 from deployments.feedback import Noted, Truth
 from deployments.handles import ModelServerHandles, PreprocessorHandle, RefereeOfApplication
@@ -84,7 +83,6 @@ class Ingress:
         self._reporting = Reporting(self._router, self._referee)
         self._resolution = Resolution(self._obey, application_statuses)
         self._tasks: list[asyncio.Task[None]] = []
-        self._meeting: set[asyncio.Task[None]] = set()
         take_precedence()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -106,7 +104,7 @@ class Ingress:
 
     def _obey(self, policy: RoutingPolicy) -> None:
         self._router.reconfigure(policy)
-        start(self._router.meet(), self._meeting)
+        self._router.meet()
         self._reporting.report_soon()
 
 

@@ -118,7 +118,6 @@ class Bypass:
         self._replicas: dict[str, Replica] = {}
         self._load = Load()
         self._owed = 0.0
-        self._has_asked = False
         self._asks_from = float("-inf")
         self._asking: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -148,8 +147,8 @@ class Bypass:
         return await through_handle()
 
     def prepare(self) -> None:
-        """Get to know a replica before the first call; once, because it keeps that one busy for a while."""
-        if not self._has_asked:
+        """Get to know a replica before the first call, where none is known."""
+        if not self._replicas and not self._asking:
             self._ask()
 
     def _least_busy(self) -> Replica | None:
@@ -157,7 +156,6 @@ class Bypass:
         return min(free, key=lambda each: (each.in_flight, random.random()), default=None)
 
     def _ask(self) -> None:
-        self._has_asked = True
         start(self._be_introduced(), self._asking)
 
     async def _be_introduced(self) -> None:

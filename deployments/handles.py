@@ -45,6 +45,10 @@ class ModelServerHandles:
         description: Description = await (await self._predictor(model, version)).describe()
         return description
 
+    async def meet(self, model: str, version: int) -> None:
+        """Find the way to a version before a request is on it. Raises a TiltyardError."""
+        await (await self._predictor(model, version)).meet()
+
     async def predict(self, model: str, version: int, requests: Requests) -> Reply:
         """Have a version answer. Raises a TiltyardError."""
         return await (await self._predictor(model, version)).predict(requests)
@@ -65,6 +69,7 @@ class PreprocessorHandle:
     """The Preprocessor of this application."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = plain(handle)
         self._predictor = Predictor(handle)
 
     async def describe(self) -> str:
@@ -74,7 +79,7 @@ class PreprocessorHandle:
 
     async def meet(self, model: str, version: int) -> None:
         """Have a Preprocessor find the way to a version. Raises a TiltyardError."""
-        await self._predictor.meet(model, version)
+        await call(lambda: self._handle.meet.remote(model, version))
 
     async def predict(self, requests: Sequence[ImageRequest], target: Target) -> Reply:
         """Decode, and have a version answer. Raises a TiltyardError."""
@@ -91,14 +96,13 @@ class Predictor:
 
     async def describe(self) -> Any:
         """Ask a replica what it is. Raises a TiltyardError; waits while there is none."""
-        description = await call(self._handle.describe.remote)
+        return await call(self._handle.describe.remote)
+
+    async def meet(self) -> None:
+        """Find the way to a replica, before a request is on it. Raises a TiltyardError."""
+        await self.describe()
         if self._bypass is not None:
             self._bypass.prepare()
-        return description
-
-    async def meet(self, model: str, version: int) -> None:
-        """Have a replica find the way to a version. Raises a TiltyardError."""
-        await call(lambda: self._handle.meet.remote(model, version))
 
     async def predict(self, requests: Requests, *more: Any) -> Reply:
         """Have replicas answer. Raises a TiltyardError."""

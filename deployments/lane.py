@@ -34,6 +34,9 @@ class ModelServers(Protocol):
     async def describe(self, model: str, version: int) -> Description:
         """What a version is. Raises a TiltyardError."""
 
+    async def meet(self, model: str, version: int) -> None:
+        """Find the way to a version before a request is on it. Raises a TiltyardError."""
+
     async def predict(self, model: str, version: int, requests: Requests) -> Reply:
         """Have a version answer; images only where its description says that it decodes. Raises a TiltyardError."""
 
@@ -118,8 +121,9 @@ class Lane:
 
     async def meet(self) -> None:
         """Find out what the version is, and the way to it, before a request needs both. Raises a TiltyardError."""
-        if (await self.manifest()).preprocessing is not None and not self.decodes:
-            await self._preprocessors.meet(self._model, self._version)
+        sends_pixels = (await self.manifest()).preprocessing is not None and not self.decodes
+        who: Preprocessors | ModelServers = self._preprocessors if sends_pixels else self._model_servers
+        await who.meet(self._model, self._version)
 
     def _described(self, describing: "asyncio.Future[Description]") -> None:
         self._describing = None

@@ -24,7 +24,7 @@ NICENESS = 10
 """Of commands that the service runs, beside its answers."""
 
 STARTING_S = 10.0
-"""How long a process that starts makes way for all others at most: on cores that stay full it would never be ready."""
+"""About how long a process that starts makes way for all others at most: on full cores it would never be ready."""
 
 _LOWEST = 19
 """The niceness of what makes way for good."""
@@ -69,17 +69,14 @@ def start_behind() -> None:
         timer = threading.Timer(STARTING_S, come_forward)  # before: a thread has the place of the one that starts it
         timer.daemon = True
         timer.start()
-        _make_way(0)
+        _set_idle(0)
 
 
 def come_forward() -> None:
     """Bring back the threads of this process that made way while it started, and those of processes that they began."""
-    with suppress(OSError, AttributeError):  # not Linux
-        for process in [Path("/proc/self"), *_below(Path("/proc/self"))]:
-            for thread in _threads(process):
-                with suppress(ProcessLookupError):  # it has ended just now
-                    if _makes_way(thread) and os.getpriority(os.PRIO_PROCESS, thread) < _LOWEST:
-                        os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+    with suppress(AttributeError):  # not Linux
+        while any([_bring_back(process) for process in _tree(Path("/proc/self"))]):
+            pass  # one that was not back yet may have begun another meanwhile
 
 
 def place(niceness: int | None, slice_micros: int | None) -> None:
@@ -90,7 +87,7 @@ def place(niceness: int | None, slice_micros: int | None) -> None:
     with suppress(OSError, AttributeError):  # not Linux
         for thread in _threads(Path("/proc/self")):
             with suppress(ProcessLookupError):  # it has ended just now
-                if not _makes_way(thread):
+                if not _is_idle(thread):
                     _place_thread(thread, niceness, slice_micros)
 
 
@@ -104,31 +101,45 @@ def _threads(process: Path) -> list[int]:
     return [int(directory.name) for directory in (process / "task").iterdir()]
 
 
-def _below(process: Path) -> Iterator[Path]:
-    """Processes that a process started, and those that they did."""
-    for thread in _threads(process):
-        with suppress(OSError):  # it has ended, or Linux was built not to tell
-            for child in (process / "task" / str(thread) / "children").read_text().split():
-                yield (started := Path("/proc") / child)
-                yield from _below(started)
+def _tree(process: Path) -> Iterator[Path]:
+    """A process, then those that it started; they are looked for when the process itself has been dealt with."""
+    yield process
+    with suppress(OSError):  # it has ended
+        children = " ".join((process / "task" / str(thread) / "children").read_text() for thread in _threads(process))
+        for child in children.split():
+            yield from _tree(Path("/proc") / child)
 
 
-def _makes_way(thread: int) -> bool:
+def _bring_back(process: Path) -> bool:
+    """Whether any of its threads had made way; those that did so for good have the lowest niceness, too, and stay."""
+    idle = []
+    with suppress(OSError):  # it has ended
+        for thread in _threads(process):
+            with suppress(ProcessLookupError):
+                if _is_idle(thread) and os.getpriority(os.PRIO_PROCESS, thread) < _LOWEST:
+                    os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+                    idle.append(thread)
+    return bool(idle)
+
+
+def _is_idle(thread: int) -> bool:
     return os.sched_getscheduler(thread) == os.SCHED_IDLE
 
 
-def _make_way(identifier: int) -> None:
+def _set_idle(identifier: int) -> None:
     os.sched_setscheduler(identifier, os.SCHED_IDLE, os.sched_param(0))  # whoever else wakes up goes first
 
 
 def _may_come_back() -> bool:
-    """Whether a thread that made way can undo it; tried by one that ends."""
+    """Whether a thread that made way can undo it, and find the processes that it began; tried by one that ends."""
 
     def there_and_back() -> None:
         with suppress(OSError, AttributeError):  # not allowed, not Linux
-            _make_way(0)
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-            came_back.append(True)
+            Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
+            if os.getpriority(os.PRIO_PROCESS, 0) < _LOWEST:
+                _set_idle(0)
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+                came_back.append(True)
 
     came_back: list[bool] = []
     trying = threading.Thread(target=there_and_back)
@@ -152,10 +163,10 @@ def _place_thread(thread: int, niceness: int | None, micros: int | None) -> None
 
 
 def give_way(identifier: int) -> None:
-    """Let a thread, or a process that starts, run only when nobody else wants to."""
+    """Let a thread, or a process that starts, run only when nobody else wants to; 0 is the thread that asks."""
     with suppress(OSError, AttributeError):  # only Linux schedules threads one by one
         os.setpriority(os.PRIO_PROCESS, identifier, _LOWEST)
-        _make_way(identifier)
+        _set_idle(identifier)
 
 
 def step_back() -> None:

@@ -58,7 +58,7 @@ class Preprocessor:
 
     async def meet(self, model: str, version: int) -> None:
         """Find the way to a version before a picture is on it. Raises a TiltyardError."""
-        await self._model_servers.describe(model, version)
+        await self._model_servers.meet(model, version)
 
     async def predict(self, requests: Sequence[ImageRequest], target: Target) -> Reply:
         """Outcomes in the order of the images. A bad image fails alone."""

@@ -1,4 +1,4 @@
-"""Who can answer: versions that did so a moment ago, or say so when asked; new ones are met before requests come."""
+"""Who can answer: versions that did so a moment ago, or say so when asked; challengers are met before requests come."""
 
 import asyncio
 import logging
@@ -20,7 +20,8 @@ FRESH_S = 2.0
 Key = tuple[str, int]
 """A model and a version of it."""
 
-_PREPROCESSOR = "preprocessor"
+PREPROCESSOR = "preprocessor"
+"""Who decodes, as one of those that answer."""
 
 
 class Readiness:
@@ -30,19 +31,20 @@ class Readiness:
         self._lane = lane
         self._preprocessors = preprocessors
         self._answered_at: dict[object, float] = {}
-        self._meeting: set[Key] = set()
+        self._met: set[Key] = set()
+        self._meeting: dict[Key, asyncio.Task[None]] = {}
 
-    def note(self, *answered: Key) -> None:
-        """These versions have just answered."""
-        self._note(*answered)
-
-    def note_decoding(self) -> None:
-        """The Preprocessor has just answered."""
-        self._note(_PREPROCESSOR)
+    def note(self, *who: Key | str) -> None:
+        """These versions have just answered, or the Preprocessor."""
+        for each in who:
+            self._answered_at[each] = time.monotonic()
 
     def forget(self, live: Collection[Key]) -> None:
         """Forget all but those."""
-        self._answered_at = {who: at for who, at in self._answered_at.items() if who in live or who == _PREPROCESSOR}
+        self._answered_at = {who: at for who, at in self._answered_at.items() if who in live or who == PREPROCESSOR}
+        self._met &= set(live)
+        for key in self._meeting.keys() - live:
+            self._meeting.pop(key).cancel()
 
     async def is_ready(self, key: Key) -> bool:
         """Whether the version answers, and for images the Preprocessor before it too."""
@@ -51,30 +53,32 @@ class Readiness:
             return False
         if lane.known is None or lane.decodes or lane.known.preprocessing is None:
             return True
-        return await self._answers(_PREPROCESSOR, self._preprocessors.describe)
+        return await self._answers(PREPROCESSOR, self._preprocessors.describe)
 
     def is_meeting(self, key: Key) -> bool:
         """Whether a version is just being met."""
         return key in self._meeting
 
-    async def meet(self, live: Iterable[Key]) -> None:
-        """Get to know those that are not known yet, and the way to them: it takes a tenth of a second.
+    def meet(self, live: Iterable[Key]) -> None:
+        """Begin to get to know those that are new, and the way to them: it takes a tenth of a second.
 
-        Who cannot be met is not waited for, and asked with the first request.
+        Who cannot be met is not waited for, but asked with the first request.
         """
-        strangers = [key for key in live if self._lane(key).known is None and key not in self._meeting]
-        await asyncio.gather(*(self._meet(key) for key in strangers))
+        for key in live:
+            if key not in self._met and key not in self._meeting:
+                self._meeting[key] = asyncio.get_running_loop().create_task(self._meet(key, self._lane(key)))
 
-    async def _meet(self, key: Key) -> None:
-        self._meeting.add(key)
+    async def _meet(self, key: Key, lane: Lane) -> None:
         try:
             with suppress(TimeoutError, TiltyardError):
                 async with asyncio.timeout(TIMEOUT_S):
-                    await self._lane(key).meet()
+                    await lane.meet()
+                    self._met.add(key)
         finally:
-            self._meeting.discard(key)
+            if self._meeting.get(key) is asyncio.current_task():
+                del self._meeting[key]
 
-    async def _answers(self, who: object, ask: Callable[[], Awaitable[object]]) -> bool:
+    async def _answers(self, who: Key | str, ask: Callable[[], Awaitable[object]]) -> bool:
         """Whether somebody answered a moment ago, or does so now."""
         if time.monotonic() - self._answered_at.get(who, float("-inf")) < FRESH_S:
             return True
@@ -86,9 +90,5 @@ class Readiness:
         except TiltyardError as error:
             logger.warning("%s does not say that it is there: %s", who, error)
             return False
-        self._note(who)
+        self.note(who)
         return True
-
-    def _note(self, *who: object) -> None:
-        for each in who:
-            self._answered_at[each] = time.monotonic()

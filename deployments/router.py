@@ -15,7 +15,7 @@ from deployments.fleet import Fleet
 from deployments.lane import Lane, ModelServers, Preprocessors, answered
 from deployments.messages import Answer
 from deployments.question import Asked, Entry, Images, Rows, Served, Variant, champion_of
-from deployments.readiness import Readiness
+from deployments.readiness import PREPROCESSOR, Readiness
 from deployments.scores import RouterReport
 from deployments.settings import GatewaySettings
 from deployments.traffic_log import TrafficLog
@@ -92,10 +92,10 @@ class Router:
         self._readiness.forget(live)
         self.contest.forget(live)
 
-    async def meet(self) -> None:
-        """Get to know the versions that are new; as long as that takes, the champion answers for challengers."""
+    def meet(self) -> None:
+        """Begin to get to know the versions that are new; for so long the champion answers for challengers."""
         models = self._declared.models.items()
-        await self._readiness.meet([(name, version) for name, entry in models for version in entry.versions])
+        self._readiness.meet([(name, version) for name, entry in models for version in entry.versions])
 
     def obey(self, shares: Shares, configured: float = math.inf) -> None:
         """Give challengers and shadows the shares that the referee allows them, never more than is declared.
@@ -258,7 +258,7 @@ class Router:
             )
         served = await self._answer(variant, question, deadline, request_id, entry)
         if any(isinstance(each.outcome, Answer) and not self._lane(each.variant.key).decodes for each in served):
-            self._readiness.note_decoding()
+            self._readiness.note(PREPROCESSOR)
         return served
 
     async def predict(

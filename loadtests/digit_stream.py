@@ -78,7 +78,6 @@ class Stream:
         try:
             yield self
         finally:
-            gc.enable()
             is_over.set()
             pace.join()
             if not self.drains:
@@ -87,6 +86,7 @@ class Stream:
             there_is_work.release(self.clients)
             for thread in clients:
                 thread.join()
+            gc.enable()
 
     def _pace(self, queue: deque[tuple[int, float]], work: threading.Semaphore, is_over: threading.Event) -> None:
         started = time.monotonic()

@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from deployments.messages import ImageRequest, Reply, Target
 
 
-class NoImages:
+class Near:
+    """The way to it needs not be found."""
+
+    async def meet(self, model: str, version: int) -> None:
+        pass
+
+
+class NoImages(Near):
     """A Preprocessor that is never asked."""
 
     async def describe(self) -> str:
         return "here"
-
-    async def meet(self, model: str, version: int) -> None:
-        pass
 
     async def predict(self, requests: Sequence[ImageRequest], target: Target) -> Reply:
         raise AssertionError

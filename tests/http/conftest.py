@@ -23,6 +23,7 @@ from models.policy import RoutingPolicy
 from models.preprocessing import Preprocessing
 from models.store import Store
 from models.version import LoadedVersion
+from tests.fakes import Near
 from tests.tiny import affine, brightness, floats, identity, lookup, not_a_number, put, two_inputs
 
 POLICY = RoutingPolicy.model_validate(
@@ -43,7 +44,7 @@ CAPACITY = Capacity("here", calls=2, max_rows=32, max_waiting_rows=256)
 IMAGE = np.zeros((1, 8, 16, 3), np.uint8)
 
 
-class LocalModelServers:
+class LocalModelServers(Near):
     """Live versions in this process."""
 
     def __init__(self, versions: Sequence[LoadedVersion]) -> None:

@@ -12,18 +12,16 @@ from deployments.router import Router
 from deployments.settings import GatewaySettings
 from models.errors import ModelUnavailable
 from models.store import Store
+from tests.fakes import Near
 from tests.http.answers import assert_error
 from tests.http.conftest import POLICY, LocalModelServers, LocalReferee
 
 
-class Stuck:
+class Stuck(Near):
     """A Preprocessor that never answers."""
 
     async def describe(self) -> str:
         return "here"
-
-    async def meet(self, model: str, version: int) -> None:
-        pass
 
     async def predict(self, requests: Sequence[ImageRequest], target: Target) -> Reply:
         await asyncio.Event().wait()

@@ -18,7 +18,7 @@ from models.manifest import Artifact, Manifest
 from models.policy import RoutingPolicy
 from models.signature import Signature, Tensors, TensorSpec
 from models.variant_statistics import VariantStatistics
-from tests.fakes import NoImages, soon
+from tests.fakes import Near, NoImages, soon
 from tests.tiny import floats
 
 CAPACITY = Capacity("here", calls=4, max_rows=8, max_waiting_rows=256)
@@ -75,7 +75,7 @@ async def break_down(inputs: Tensors) -> Tensors:
     raise ZeroDivisionError
 
 
-class Versions:
+class Versions(Near):
     """Versions that behave as they are told, and remember who was asked."""
 
     def __init__(self, **behaviours: Behaviour) -> None:

@@ -26,7 +26,7 @@ from models.backends import EMBEDDING, load_backend
 from models.manifest import Artifact, Embedding, Manifest
 from models.store import Store
 from models.version import load_version
-from tests.fakes import NoImages, soon
+from tests.fakes import Near, NoImages, soon
 from tests.tiny import affine, brightness, floats, network, save_onnx, two_inputs
 
 Array = npt.NDArray[Any]
@@ -204,7 +204,7 @@ def test_each_request_of_a_batch_gets_its_own_rows(tmp_path: Path, sizes: dict[s
         np.testing.assert_allclose(outcome.embedding, expected[EMBEDDING][span], atol=2e-3)
 
 
-class OneServer:
+class OneServer(Near):
     """A version whose batches are small."""
 
     def __init__(self, path: Path) -> None:

@@ -18,7 +18,7 @@ from models.errors import ModelUnavailable, Overloaded
 from models.manifest import Artifact, Manifest
 from models.policy import RoutingPolicy
 from models.signature import Signature, Tensors, TensorSpec
-from tests.fakes import NoImages, soon
+from tests.fakes import Near, NoImages, soon
 from tests.tiny import floats
 
 X = TensorSpec(name="x", dtype="float32", shape=(None, None))
@@ -46,7 +46,7 @@ class Doubler:
         return self.run(inputs)
 
 
-class Versions:
+class Versions(Near):
     """Versions of known cost, as many replicas of each as wanted, each asked in turn; counts calls."""
 
     def __init__(self, costs_s: dict[int, float], replicas: int = 1, **batching: Any) -> None:

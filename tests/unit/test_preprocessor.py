@@ -12,11 +12,12 @@ from deployments.messages import Answer, Capacity, Description, ImageRequest, Re
 from deployments.preprocessor import MAX_SHARED, Preprocessor
 from models.features import ImageFeatures
 from models.preprocessing import Preprocessing
+from tests.fakes import Near
 
 SIDE = 1200
 
 
-class Echo:
+class Echo(Near):
     """A version that answers with the mean of what it got."""
 
     async def describe(self, model: str, version: int) -> Description:

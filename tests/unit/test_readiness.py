@@ -10,7 +10,6 @@ from deployments.fleet import Fleet
 from deployments.lane import Lane
 from deployments.messages import Capacity, Description, Reply, Requests
 from deployments.preprocessor import Preprocessor
-from deployments.readiness import Readiness
 from deployments.router import Router
 from deployments.settings import GatewaySettings
 from models.errors import ModelUnavailable
@@ -18,13 +17,13 @@ from models.manifest import Artifact, Manifest
 from models.policy import RoutingPolicy
 from models.preprocessing import Preprocessing
 from models.signature import Signature, TensorSpec
-from tests.fakes import NoImages
+from tests.fakes import Near, NoImages
 
 POLICY = RoutingPolicy.model_validate({"models": {"cats": {"champion": 1, "challengers": {2: 1.0}}}})
 SPEC = TensorSpec(name="x", dtype="uint8", shape=(None, 2, 2, 3))
 
 
-class Shy:
+class Shy(Near):
     """Versions that say what they are when they are let, and may be down."""
 
     def __init__(self, takes_images: bool = False, decodes: bool = False) -> None:
@@ -61,19 +60,25 @@ def router_of(versions: Shy) -> Router:
     return made
 
 
+async def settled(made: Router) -> None:
+    """Wait until nobody is being met any more."""
+    while any(made._readiness.is_meeting(("cats", version)) for version in (1, 2)):
+        await asyncio.sleep(0.01)
+
+
 def test_a_challenger_gets_nothing_before_it_is_met() -> None:
     async def scenario() -> None:
         versions = Shy()
         made = router_of(versions)
-        meeting = asyncio.ensure_future(made.meet())
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        made.meet()
+        made.meet()
         assert made.choose("cats").version == 1
         assert made.choose("cats", 2).version == 2  # who names it waits for it
         versions.let.set()
-        await meeting
+        await settled(made)
         assert made.choose("cats").version == 2
-        await made.meet()
+        made.meet()
+        assert made.choose("cats").version == 2
         assert sorted(versions.asked) == [1, 2]
 
     asyncio.run(scenario())
@@ -87,13 +92,54 @@ def test_who_cannot_be_met_is_asked_with_the_first_request(monkeypatch: pytest.M
         if says_so:
             versions.let.set()
         made = router_of(versions)
-        await made.meet()
+        made.meet()
+        await settled(made)
         assert made.choose("cats").version == 2
+        made.meet()  # and it is tried again when the policy changes
+        assert made.choose("cats").version == 1
 
     monkeypatch.setattr(readiness, "TIMEOUT_S", 0.1)
     started = time.monotonic()
     asyncio.run(scenario())
     assert time.monotonic() - started < 1.0
+
+
+def test_who_was_retired_is_met_again() -> None:
+    async def scenario() -> None:
+        versions = Shy()
+        versions.let.set()
+        made = router_of(versions)
+        made.meet()
+        await settled(made)
+        made.reconfigure(RoutingPolicy.model_validate({"models": {"cats": {"champion": 1}}}))
+        made.reconfigure(POLICY)
+        made.obey({"cats": {2: 1.0}})
+        made.meet()
+        assert made.choose("cats").version == 1
+        await settled(made)
+        assert (made.choose("cats").version, versions.asked) == (2, [1, 2, 2])
+
+    asyncio.run(scenario())
+
+
+def test_who_is_retired_while_it_is_met_is_forgotten() -> None:
+    async def scenario() -> None:
+        versions = Shy()
+        made = router_of(versions)
+        made.meet()
+        await asyncio.sleep(0.01)
+        made.reconfigure(RoutingPolicy.model_validate({"models": {"cats": {"champion": 1}}}))
+        made.reconfigure(POLICY)
+        made.obey({"cats": {2: 1.0}})
+        assert made.choose("cats").version == 2
+        made.meet()
+        await asyncio.sleep(0.01)
+        assert made.choose("cats").version == 1
+        versions.let.set()
+        await settled(made)
+        assert made.choose("cats").version == 2
+
+    asyncio.run(scenario())
 
 
 class Met(NoImages):
@@ -106,23 +152,34 @@ class Met(NoImages):
         self.met.append(version)
 
 
-@pytest.mark.parametrize(("takes_images", "decodes", "met"), [(True, False, [3]), (True, True, []), (False, False, [])])
-def test_the_preprocessor_meets_whom_it_sends_pictures_to(takes_images: bool, decodes: bool, met: list[int]) -> None:
+class Noting(Shy):
+    """Versions that note whom somebody finds the way to."""
+
+    def __init__(self, takes_images: bool, decodes: bool) -> None:
+        super().__init__(takes_images, decodes)
+        self.met: list[int] = []
+
+    async def meet(self, model: str, version: int) -> None:
+        self.met.append(version)
+
+
+@pytest.mark.parametrize(
+    ("takes_images", "decodes", "by_preprocessor"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_who_sends_to_a_version_finds_the_way_to_it(takes_images: bool, decodes: bool, by_preprocessor: bool) -> None:
     async def scenario() -> None:
-        versions, preprocessor = Shy(takes_images, decodes), Met()
+        versions, preprocessor = Noting(takes_images, decodes), Met()
         versions.let.set()
-        lane = Lane("cats", 3, versions, preprocessor, Fleet(), 1000)
-        await Readiness(lambda _: lane, preprocessor).meet([("cats", 3)])
-        assert (lane.known is not None, preprocessor.met) == (True, met)
+        await Lane("cats", 3, versions, preprocessor, Fleet(), 1000).meet()
+        assert (preprocessor.met, versions.met) == (([3], []) if by_preprocessor else ([], [3]))
 
     asyncio.run(scenario())
 
 
-def test_a_preprocessor_meets_a_version_by_asking_it() -> None:
+def test_a_preprocessor_finds_its_own_way() -> None:
     async def scenario() -> None:
-        versions = Shy()
-        versions.let.set()
+        versions = Noting(takes_images=True, decodes=False)
         await Preprocessor(versions, 1).meet("cats", 4)
-        assert versions.asked == [4]
+        assert versions.met == [4]
 
     asyncio.run(scenario())

@@ -11,7 +11,7 @@ from models.errors import DeadlineExceeded, InvalidRequest, ModelNotFound, Model
 from models.manifest import Artifact, Manifest
 from models.policy import DeclaredRouting, RoutingPolicy
 from models.signature import Signature, TensorSpec
-from tests.fakes import NoImages, soon
+from tests.fakes import Near, NoImages, soon
 from tests.tiny import floats
 
 POLICY = RoutingPolicy.model_validate({"models": {"digits": {"champion": 1, "challengers": {2: 0.25}}}})
@@ -32,7 +32,7 @@ def manifest(model: str, version: int) -> Manifest:
     )
 
 
-class Versions:
+class Versions(Near):
     """Versions that echo, count how often they are asked, and may be down."""
 
     def __init__(self) -> None:
