@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -112,14 +113,14 @@ def _tree(process: Path) -> Iterator[Path]:
 
 def _bring_back(process: Path) -> bool:
     """Whether any of its threads had made way; those that did so for good have the lowest niceness, too, and stay."""
-    idle = []
+    found = False
     with suppress(OSError):  # it has ended
         for thread in _threads(process):
             with suppress(ProcessLookupError):
                 if _is_idle(thread) and os.getpriority(os.PRIO_PROCESS, thread) < _LOWEST:
                     os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
-                    idle.append(thread)
-    return bool(idle)
+                    found = True
+    return found
 
 
 def _is_idle(thread: int) -> bool:
@@ -133,19 +134,17 @@ def _set_idle(identifier: int) -> None:
 def _may_come_back() -> bool:
     """Whether a thread that made way can undo it, and find the processes that it began; tried by one that ends."""
 
-    def there_and_back() -> None:
+    def there_and_back() -> bool:
         with suppress(OSError, AttributeError):  # not allowed, not Linux
             Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
             if os.getpriority(os.PRIO_PROCESS, 0) < _LOWEST:
                 _set_idle(0)
                 os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-                came_back.append(True)
+                return True
+        return False
 
-    came_back: list[bool] = []
-    trying = threading.Thread(target=there_and_back)
-    trying.start()
-    trying.join()
-    return bool(came_back)
+    with ThreadPoolExecutor(1) as one:
+        return one.submit(there_and_back).result()
 
 
 def _place_thread(thread: int, niceness: int | None, micros: int | None) -> None:

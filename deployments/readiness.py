@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 
 from deployments.lane import Lane, Preprocessors
+from deployments.question import Key
 from models.errors import ModelUnavailable, Overloaded, TiltyardError
 
 logger = logging.getLogger("ray.serve")
@@ -16,9 +17,6 @@ TIMEOUT_S = 2.0
 
 FRESH_S = 2.0
 """Whoever answered anything so recently is ready; it is not asked again."""
-
-Key = tuple[str, int]
-"""A model and a version of it."""
 
 PREPROCESSOR = "preprocessor"
 """Who decodes, as one of those that answer."""
@@ -30,7 +28,7 @@ class Readiness:
     def __init__(self, lane: Callable[[Key], Lane], preprocessors: Preprocessors) -> None:
         self._lane = lane
         self._preprocessors = preprocessors
-        self._answered_at: dict[object, float] = {}
+        self._answered_at: dict[Key | str, float] = {}
         self._met: set[Key] = set()
         self._meeting: dict[Key, asyncio.Task[None]] = {}
 

@@ -1,7 +1,6 @@
 """The routing logic: admit a request, choose the variant, ask it, in time. Knows nothing of HTTP and of Ray."""
 
 import asyncio
-import logging
 import math
 import secrets
 import time
@@ -14,7 +13,7 @@ from deployments.draw import draw
 from deployments.fleet import Fleet
 from deployments.lane import Lane, ModelServers, Preprocessors, answered
 from deployments.messages import Answer
-from deployments.question import Asked, Entry, Images, Rows, Served, Variant, champion_of
+from deployments.question import Asked, Entry, Images, Key, Rows, Served, Variant, champion_of
 from deployments.readiness import PREPROCESSOR, Readiness
 from deployments.scores import RouterReport
 from deployments.settings import GatewaySettings
@@ -31,8 +30,6 @@ from models.errors import (
 from models.manifest import Manifest
 from models.policy import ModelPolicy, RoutingPolicy, Sticky
 from models.signature import Tensors
-
-logger = logging.getLogger("ray.serve")
 
 Shares = Mapping[str, Mapping[int, float]]
 """What challengers and shadows are allowed, by model and version."""
@@ -84,7 +81,7 @@ class Router:
         self._is_contested = self._is_contested or any(len(entry.versions) > 1 for entry in policy.models.values())
         self._shares = {name: _still_allowed(before, policy, name, shares) for name, shares in self._shares.items()}
         self._apply()
-        live = {(model, version) for model, entry in policy.models.items() for version in entry.versions}
+        live = self._live
         self._lanes = {key: lane for key, lane in self._lanes.items() if key in live}
         places = self.settings.max_concurrent_requests
         self._max_requests_per_version = (places + 1) // 2
@@ -94,8 +91,12 @@ class Router:
 
     def meet(self) -> None:
         """Begin to get to know the versions that are new; for so long the champion answers for challengers."""
-        models = self._declared.models.items()
-        self._readiness.meet([(name, version) for name, entry in models for version in entry.versions])
+        self._readiness.meet(sorted(self._live))
+
+    @property
+    def _live(self) -> set[Key]:
+        """Whom the policy names."""
+        return {(model, version) for model, entry in self._declared.models.items() for version in entry.versions}
 
     def obey(self, shares: Shares, configured: float = math.inf) -> None:
         """Give challengers and shadows the shares that the referee allows them, never more than is declared.

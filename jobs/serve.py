@@ -39,11 +39,11 @@ FAST_INGRESS = {
     "RAY_worker_niceness": "0",
     # And one that is ready goes before one that starts, where that is allowed.
     "TILTYARD_NICENESS": "-10",
-    # For which the one that starts makes way altogether, likewise (loadtests/RESULTS.md).
-    "RAY_preload_python_modules": "deployments.starting",
     # And is woken sooner to pass a request on, which shortens the tail while the cores are full (loadtests/RESULTS.md).
     # Everybody may ask for that.
     "TILTYARD_SLICE_MICROS": "100",
+    # And one that starts makes way for all of them altogether, where it may come back (loadtests/RESULTS.md).
+    "RAY_preload_python_modules": "deployments.starting",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 MOST_STARTING = "RAY_worker_maximum_startup_concurrency"
