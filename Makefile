@@ -41,8 +41,9 @@ serve: install  ## Train the digits if they are not published yet, then serve th
 train: install  ## Train and publish the two digits versions
 	$(BIN)/tiltyard train digits
 
-test: install drift  ## Run every test: unit, http, cluster
-	$(BIN)/python -m pytest
+test: install drift  ## Run every test: unit and http on all cores, then cluster
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile tests/unit tests/http
+	$(BIN)/python -m pytest tests/cluster
 
 lint: install  ## Check style
 	$(BIN)/ruff check .

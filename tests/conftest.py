@@ -9,6 +9,8 @@ from models.store import Store
 
 # Read when ray is imported, whichever test does so first; `tiltyard` sets it for itself.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
+# Rich keeps the width that it finds when it is imported, and each worker of pytest-xdist is given one.
+os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(scope="session")

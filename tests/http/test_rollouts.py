@@ -92,7 +92,8 @@ def test_feedback_says_what_became_of_it(client: TestClient, router: Router, ref
 def test_who_sticks_keeps_the_variant(
     client: TestClient, router: Router, png: bytes, sticky: dict[str, str], sent: dict[str, dict[str, str]]
 ) -> None:
-    entry = {"champion": 1, "challengers": {2: 0.5}, "sticky": sticky}
+    patient = {"after_s": 30}  # on a busy machine, too, the champion never stands in
+    entry = {"champion": 1, "challengers": {2: 0.5}, "sticky": sticky, "fallback": patient}
     router.reconfigure(RoutingPolicy.model_validate({"models": {"light": entry}}))
     router.obey({"light": {2: 0.5}})
 

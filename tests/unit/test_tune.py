@@ -174,7 +174,7 @@ def test_two_shapes_are_compared_however_little_time_there_is(filled: Store) -> 
 
 def test_replicas_that_memory_does_not_hold_are_left_out(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replica_pool, "available_bytes", lambda: 300 * 2**20)  # one replica with what Ray adds
-    tuning = tune(order(filled), 2, BUDGET_S, None, ignore)
+    tuning = tune(order(filled), 2, 5 * BUDGET_S, None, ignore)
     assert tuning.left_out["2 replicas x 1 thread"] == "memory does not suffice"
     assert {m.setting.replicas for m in tuning.measured} == {1}
     assert {m.setting.threads for m in tuning.measured} == {1, 2}
