@@ -59,10 +59,11 @@ def panel(
     axis.invert_yaxis()
     if 0 < limit < 3 * most:  # a model of microseconds would squeeze every bar to nothing
         axis.axvline(limit, color=LIMIT_COLOUR, linestyle="--", linewidth=1)
-        axis.annotate(
-            "the machine without a server ", (limit, len(rates) - 0.5), ha="right", va="bottom", color=LIMIT_COLOUR
-        )
         most = max(most, limit)
+        side = "right" if limit > most / 2 else "left"  # where the text has room
+        axis.annotate(
+            " the machine without a server ", (limit, len(rates) - 0.5), ha=side, va="bottom", color=LIMIT_COLOUR
+        )
     axis.set_xlim(0, most * 1.12)
     axis.spines[["top", "right", "bottom"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
