@@ -1,6 +1,6 @@
 """The way past Ray Serve's handles, at whoever calls.
 
-A call through a handle takes 1.5 to 2.6 ms of CPU at both ends, the same call over plain gRPC 0.5 to 1.1
+A call through a handle takes 1.4 to 2.0 ms of CPU at both ends, the same call over a socket 0.1 to 0.3
 (loadtests/RESULTS.md). What a handle does for each call is done here now and then: for every call that is under way, on
 average, one stream to a replica is kept open through the handle. So Ray Serve chooses the replica, with new ones first,
 and counts it busy, which is what it scales and drains by; and the replica says where it is called directly.
@@ -14,10 +14,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import grpc
-
 from deployments.background import start
-from deployments.bypass_server import LEAVING, METHOD, OPTIONS, SERVICE, Address, WrongSeal, seal, unseal
+from deployments.bypass_server import Address
+from deployments.channel import Channel, Gone, Left
+from deployments.seal import WrongSeal, seal, unseal
 from models.errors import TiltyardError
 
 logger = logging.getLogger("ray.serve")
@@ -36,12 +36,6 @@ REFUSED_S = 60.0
 FORGOTTEN_S = 30.0
 """A replica that was neither introduced nor answered for so long is forgotten."""
 
-CLOSE_S = 60.0
-
-KEEPALIVE = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000))
-GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAUTHENTICATED)
-"""Nobody listens there any more, the server stopped before it began, or somebody else listens."""
-
 Introduce = Callable[[float], AsyncIterator[Address | None]]
 """Ask Ray Serve for a replica, and keep it busy for some seconds: a stream of its address alone."""
 
@@ -51,39 +45,23 @@ def is_wanted() -> bool:
     return os.environ.get(VARIABLE) == "1" and os.environ.get("RAY_SERVE_THROUGHPUT_OPTIMIZED") == "1"
 
 
-class Left(Exception):
-    """The replica takes no more calls; this one it has not begun."""
-
-
 class Replica:
     """A replica that was introduced, and the channel to it."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, channel: Channel) -> None:
         self.address = address
         self.in_flight = 0
         self.seen_at = time.monotonic()
-        self._channel = grpc.aio.insecure_channel(address.target, (*OPTIONS, *KEEPALIVE))
-        self._send = self._channel.unary_unary(f"/{SERVICE}/{METHOD}")
-
-    async def connect(self) -> None:
-        """Wait until it can be reached. Raises TimeoutError."""
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await self._channel.channel_ready()
+        self.channel = channel
 
     async def call(self, arguments: tuple[Any, ...]) -> Any:
-        """Have it answer. Raises a TiltyardError; Left, WrongSeal or grpc's error where it does not answer."""
-        sealed = await self._send(seal(self.address.secret, arguments))
-        if sealed == LEAVING:
-            raise Left
-        outcome = unseal(self.address.secret, sealed)
+        """Have it answer. Raises a TiltyardError; Left, WrongSeal or Gone where it does not answer."""
+        secret = self.address.secret
+        outcome = unseal(secret, await self.channel.call(seal(secret, arguments)))
         self.seen_at = time.monotonic()
         if isinstance(outcome, TiltyardError):
             raise outcome
         return outcome
-
-    async def close(self) -> None:
-        """Let go of the channel when what is under way has ended."""
-        await self._channel.close(CLOSE_S)
 
 
 class Load:
@@ -126,7 +104,7 @@ class Bypass:
     async def call(self, arguments: tuple[Any, ...], through_handle: Callable[[], Awaitable[Any]]) -> Any:
         """Have the least busy replica answer; through the handle where none is known that has room.
 
-        Raises a TiltyardError, or whatever Ray Serve or gRPC raise.
+        Raises a TiltyardError, Gone, or whatever Ray Serve raises.
         """
         while (replica := self._least_busy()) is not None:
             replica.in_flight += 1
@@ -135,9 +113,8 @@ class Bypass:
                 return await replica.call(arguments)
             except (Left, WrongSeal):  # it has not begun, so this counts for no attempt
                 self._forget(replica)
-            except grpc.aio.AioRpcError as error:
-                if error.code() in GONE:
-                    self._forget(replica)
+            except Gone:
+                self._forget(replica)
                 raise
             finally:
                 replica.in_flight -= 1
@@ -174,14 +151,15 @@ class Bypass:
     async def _is_known(self, address: Address) -> bool:
         """Whether a replica can be reached; from then on it is called."""
         if address.replica not in self._replicas:
-            replica = Replica(address)
             try:
-                await replica.connect()
-            except TimeoutError:
-                start(replica.close(), self._closing)
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    channel = await Channel.open(address.target)
+            except OSError:  # TimeoutError is one
                 return False
-            if self._replicas.setdefault(address.replica, replica) is not replica:  # introduced twice at once
-                start(replica.close(), self._closing)
+            if address.replica in self._replicas:  # introduced twice at once
+                channel.close()
+            else:
+                self._replicas[address.replica] = Replica(address, channel)
         known = self._replicas[address.replica]
         known.address = address  # it may have room for more calls now, or fewer
         known.seen_at = time.monotonic()
@@ -192,7 +170,7 @@ class Bypass:
     def _forget(self, replica: Replica) -> None:
         if self._replicas.get(replica.address.replica) is replica:
             del self._replicas[replica.address.replica]
-            start(replica.close(), self._closing)
+            start(replica.channel.finish(), self._closing)
 
     async def _tell(self) -> None:
         """Have Ray Serve count the calls that it does not see; ends when nobody is known any more."""

@@ -1,84 +1,96 @@
-"""The way past Ray Serve's handles, at the replica that is called: a gRPC server of its own.
+"""The way past Ray Serve's handles, at the replica that is called: a socket of its own.
 
 Ray Serve still decides who is called: only it tells where a replica listens, and the secret of that place.
 """
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import os
-import pickle
 import secrets
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import grpc
 import ray
 from ray import serve
 
-from deployments.messages import MAX_MESSAGE_BYTES, Reply
-from models.errors import UNEXPECTED, TiltyardError
+from deployments.background import start
+from deployments.frames import Frames, Kind, tcp_socket
+from deployments.messages import MAX_MESSAGE_BYTES, TOO_LARGE, Reply
+from deployments.seal import WrongSeal, seal, unseal
+from models.errors import UNEXPECTED, PayloadTooLarge, TiltyardError
 
 logger = logging.getLogger("ray.serve")
-
-SERVICE, METHOD = "tiltyard.Replica", "Predict"
-OPTIONS = (
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.enable_http_proxy", 0),  # http_proxy is for the world outside
-)
-PINGS = (("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),)
-"""Callers ask every ten seconds whether this is alive (bypass.KEEPALIVE); gRPC would take that for an attack."""
-
-SEAL_BYTES = 16
-
-LEAVING = b"leaving"
-"""Answered in place of a reply by a replica that takes no more calls."""
 
 LEAVING_S = 0.5
 CLOSE_S = 10.0
 """A replica that is put away says so for a while, then finishes what is under way."""
 
+Target = str | tuple[str, int]
+"""The path of a socket, or a host and port."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a replica is called directly: a gRPC target, and the secret that both ends seal what they send with.
+    """Where a replica is called directly, and the secret that both ends seal what they send with.
 
     On a socket that nobody else can reach there is none. Nobody has more than `calls` calls on their way to it.
     """
 
     replica: str
-    target: str
+    target: Target
     secret: bytes
     calls: int
 
 
-class WrongSeal(Exception):
-    """Whoever sent this does not know the secret, so it must not be unpickled."""
+Answered = tuple[Kind, bytes]
 
 
-def seal(secret: bytes, message: Any) -> bytes:
-    """Pickle a message, where there is a secret behind a keyed BLAKE2b of it."""
-    body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    if not secret:
-        return body
-    return hashlib.blake2b(body, key=secret, digest_size=SEAL_BYTES).digest() + body
+class Caller(Frames):
+    """The connection of one caller, and what is under way for it."""
+
+    def __init__(self, answer: Callable[[bytes], Awaitable[Answered]], callers: "set[Caller]") -> None:
+        super().__init__(MAX_MESSAGE_BYTES)
+        self._answer = answer
+        self._callers = callers
+        self._calls: dict[int, asyncio.Task[None]] = {}
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody connected."""
+        super().connection_made(transport)
+        self._callers.add(self)
+
+    def received(self, kind: int, number: int, body: bytes) -> None:
+        """Begin a call, or give one up."""
+        if kind == Kind.CALL:
+            task = start(self._reply(number, body), _RUNNING)
+            self._calls[number] = task
+            task.add_done_callback(lambda _: self._calls.pop(number, None))
+        elif number in self._calls:
+            self._calls[number].cancel()
+
+    def lost(self) -> None:
+        """Nobody waits any more."""
+        self._callers.discard(self)
+        for call in self._calls.values():
+            call.cancel()
+
+    async def finish(self) -> None:
+        """End the connection once what is under way has been answered, or after a while."""
+        if self._calls:
+            await asyncio.wait(self._calls.values(), timeout=CLOSE_S)
+        self.close()
+
+    async def _reply(self, number: int, body: bytes) -> None:
+        kind, reply = await self._answer(body)
+        self.send(kind, number, reply)
+        if kind == Kind.REFUSED:
+            self.close()
 
 
-def unseal(secret: bytes, sealed: bytes) -> Any:
-    """Unpickle a message that somebody sealed who knows the secret. Raises WrongSeal."""
-    if not secret:
-        return pickle.loads(sealed)
-    body = memoryview(sealed)[SEAL_BYTES:]
-    expected = hashlib.blake2b(body, key=secret, digest_size=SEAL_BYTES).digest()
-    if not hmac.compare_digest(sealed[:SEAL_BYTES], expected):
-        raise WrongSeal
-    return pickle.loads(body)
+_RUNNING: set[asyncio.Task[None]] = set()
 
 
 class BypassServer:
@@ -94,7 +106,8 @@ class BypassServer:
         self._host = host
         self._secret = secrets.token_bytes(32)
         self._opening = asyncio.Lock()
-        self._servers: dict[bool, tuple[grpc.aio.Server, str]] = {}
+        self._servers: dict[bool, tuple[asyncio.Server, Target]] = {}
+        self._callers: set[Caller] = set()
         self._directory: Path | None = None
         self._is_leaving = False
 
@@ -119,44 +132,42 @@ class BypassServer:
         self._is_leaving = True
         if self._servers:
             await asyncio.sleep(LEAVING_S)
-        await asyncio.gather(*(server.stop(CLOSE_S) for server, _ in self._servers.values()))
+        for server, _ in self._servers.values():
+            server.close()
         self._servers.clear()
+        await asyncio.gather(*(caller.finish() for caller in self._callers))
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 
-    async def _listen(self, is_near: bool) -> tuple[grpc.aio.Server, str]:
-        server = grpc.aio.server(options=(*OPTIONS, *PINGS))
-        handler = grpc.unary_unary_rpc_method_handler(self._answer_near if is_near else self._answer_far)
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
+    async def _listen(self, is_near: bool) -> tuple[asyncio.Server, Target]:
+        loop = asyncio.get_running_loop()
         if is_near:
             self._directory = Path(tempfile.mkdtemp(prefix="tiltyard-"))  # nobody else may look into it
-            target = f"unix:{self._directory / 'calls'}"
-            server.add_insecure_port(target)
-        else:
-            host = f"[{self._host}]" if ":" in self._host else self._host
-            target = f"{host}:{server.add_insecure_port(f'{host}:0')}"
-        await server.start()
-        return server, target
+            path = str(self._directory / "calls")
+            return await loop.create_unix_server(lambda: Caller(self._answer_near, self._callers), path), path
+        listening = tcp_socket(self._host)
+        listening.bind((self._host, 0))
+        server = await loop.create_server(lambda: Caller(self._answer_far, self._callers), sock=listening)
+        return server, (self._host, listening.getsockname()[1])
 
-    async def _answer_near(self, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    async def _answer_near(self, body: bytes) -> Answered:
         """Answer somebody who can open our socket."""
-        return await self._answer(body, b"", context)
+        return await self._answer(body, b"")
 
-    async def _answer_far(self, sealed: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    async def _answer_far(self, sealed: bytes) -> Answered:
         """Answer somebody who was told the secret."""
-        return await self._answer(sealed, self._secret, context)
+        return await self._answer(sealed, self._secret)
 
-    async def _answer(self, sealed: bytes, secret: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    async def _answer(self, sealed: bytes, secret: bytes) -> Answered:
         if self._is_leaving:
-            return LEAVING
-        outcome: Reply | TiltyardError
+            return Kind.LEAVING, b""
         try:
-            outcome = await self._predict(*unseal(secret, sealed))
+            reply = seal(secret, await self._predict(*unseal(secret, sealed)))
         except TiltyardError as error:
-            outcome = error
+            reply = seal(secret, error)
         except WrongSeal:
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "sealed with another secret")
+            return Kind.REFUSED, b""
         except Exception:
             logger.exception("a call could not be answered")
-            outcome = TiltyardError(UNEXPECTED)
-        return seal(secret, outcome)
+            reply = seal(secret, TiltyardError(UNEXPECTED))
+        return Kind.REPLY, reply if len(reply) <= MAX_MESSAGE_BYTES else seal(secret, PayloadTooLarge(TOO_LARGE))

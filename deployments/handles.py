@@ -16,9 +16,10 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
 from deployments.background import start
-from deployments.bypass import GONE, Bypass, is_wanted
+from deployments.bypass import Bypass, is_wanted
+from deployments.channel import Gone
 from deployments.feedback import Noted, Truth
-from deployments.messages import Description, ImageRequest, Reply, Requests, Target, TensorRequest
+from deployments.messages import TOO_LARGE, Description, ImageRequest, Reply, Requests, Target, TensorRequest
 from deployments.referee import Directive
 from deployments.scores import RouterReport
 from models.errors import UNEXPECTED, ModelUnavailable, Overloaded, PayloadTooLarge, ReplicaDied, TiltyardError
@@ -32,6 +33,10 @@ Response: TypeAlias = DeploymentResponse | DeploymentResponseGenerator | Awaitab
 # Inference changes nothing, so a request whose replica died in mid-flight may run again on another one. Twice,
 # not for ever: it may be the request that kills them.
 ATTEMPTS = 3
+
+
+LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""Ray Serve's gRPC: nobody listens there any more, or the server stopped before it began."""
 
 
 class ModelServerHandles:
@@ -232,8 +237,8 @@ _DRAINING: set[asyncio.Task[None]] = set()
 
 def _is_death(error: Exception) -> bool:
     if isinstance(error, grpc.RpcError):
-        return error.code() in GONE
-    return isinstance(error, RayActorError | ActorUnavailableError)
+        return error.code() in LOST
+    return isinstance(error, RayActorError | ActorUnavailableError | Gone)
 
 
 def _translated(error: Exception) -> TiltyardError:
@@ -247,6 +252,6 @@ def _translated(error: Exception) -> TiltyardError:
         case DeploymentUnavailableError():
             return ModelUnavailable("the model has no replica that can answer")
         case grpc.RpcError() if cause.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return PayloadTooLarge("the tensors of this request are too large to be passed on")
+            return PayloadTooLarge(TOO_LARGE)
     logger.error("a deployment raised %s", type(cause).__name__, exc_info=error)
     return TiltyardError(UNEXPECTED)

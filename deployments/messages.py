@@ -22,6 +22,8 @@ MAX_CALL_BYTES = 64 * 1024 * 1024
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 """One request alone may be larger than what is sent together."""
 
+TOO_LARGE = "the tensors of this request are too large to be passed on"
+
 
 @dataclass(frozen=True, slots=True)
 class TensorRequest:

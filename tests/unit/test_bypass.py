@@ -1,4 +1,4 @@
-"""Calls past Ray Serve's handles: real gRPC between a caller and replicas of one process."""
+"""Calls past Ray Serve's handles: real sockets between a caller and replicas of one process."""
 
 import asyncio
 import contextlib
@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import grpc
 import pytest
 
-from deployments.bypass import GONE, Bypass, Load, is_wanted
-from deployments.bypass_server import METHOD, SERVICE, Address, BypassServer, WrongSeal, seal, unseal
+from deployments.bypass import Bypass, Load, is_wanted
+from deployments.bypass_server import Address, BypassServer
+from deployments.channel import Channel, Gone
+from deployments.frames import HEAD, Kind
 from deployments.messages import Reply
-from models.errors import UNEXPECTED, Overloaded, TiltyardError
+from deployments.seal import WrongSeal, seal, unseal
+from models.errors import UNEXPECTED, Overloaded, PayloadTooLarge, TiltyardError
 
 PERIOD_S = 0.2
 
@@ -187,11 +189,11 @@ def test_who_does_not_know_the_secret_is_not_answered() -> None:
         server = BypassServer(echo, "one", "here", "127.0.0.1")
         address = await server.address("there", 1)
         assert address is not None
-        async with grpc.aio.insecure_channel(address.target) as channel:
-            send = channel.unary_unary(f"/{SERVICE}/{METHOD}")
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await send(seal(b"guessed", ("hello",)))
-        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        channel = await Channel.open(address.target)
+        with pytest.raises(WrongSeal):
+            await channel.call(seal(b"guessed", ("hello",)))
+        await asyncio.sleep(0.1)
+        assert not channel.is_open
         await server.close()
 
     asyncio.run(scenario())
@@ -202,7 +204,8 @@ def test_the_socket_is_for_nobody_else_and_goes_with_the_replica() -> None:
         server = BypassServer(echo, "one", "here", "127.0.0.1")
         address = await server.address("here", 1)
         assert address is not None
-        directory = Path(address.target.removeprefix("unix:")).parent
+        assert isinstance(address.target, str)
+        directory = Path(address.target).parent
         assert directory.stat().st_mode & 0o077 == 0
         await server.close()
         assert not directory.exists()
@@ -235,9 +238,8 @@ def test_a_call_that_a_stopping_server_gave_up_may_be_sent_again(monkeypatch: py
             asked = asyncio.ensure_future(fleet.ask(bypass, 1))
             await asyncio.sleep(0.1)
             await fleet.close()
-            with pytest.raises(grpc.aio.AioRpcError) as given_up:
+            with pytest.raises(Gone):
                 await asked
-            assert given_up.value.code() in GONE
 
     asyncio.run(scenario())
 
@@ -264,10 +266,7 @@ def test_a_replica_that_is_gone_is_called_no_more() -> None:
         fleet = Fleet(["one"], echo)
         async with known(fleet) as bypass:
             await fleet.close()
-            with pytest.raises(grpc.aio.AioRpcError) as gone:
-                await fleet.ask(bypass, 1)
-            assert gone.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert await fleet.ask(bypass, 2) == "handle"
+            assert await fleet.ask(bypass, 1) == "handle"
 
     asyncio.run(scenario())
 
@@ -338,6 +337,57 @@ def test_the_load_is_an_average_over_time(monkeypatch: pytest.MonkeyPatch) -> No
     assert load.mean() == 0
 
 
+@pytest.mark.parametrize("size", [0, 1, 300_000, 3_000_000])
+def test_messages_of_any_size_arrive_whole_and_with_whoever_asked(size: int) -> None:
+    async def slower_first(item: Any) -> Any:
+        await asyncio.sleep(0.1 if item[0] == 0 else 0)
+        return item
+
+    async def scenario() -> None:
+        fleet = Fleet(["one"], slower_first, calls=4)
+        async with known(fleet) as bypass:
+            items = [(number, bytes([number]) * size) for number in range(4)]
+            assert await asyncio.gather(*(fleet.ask(bypass, item) for item in items)) == items
+        assert fleet.came == ["one"] * 4
+
+    asyncio.run(scenario())
+
+
+def test_a_message_that_is_too_large_is_refused_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.channel.MAX_MESSAGE_BYTES", 2000)
+    monkeypatch.setattr("deployments.bypass_server.MAX_MESSAGE_BYTES", 1000)
+
+    async def double(item: Any) -> Any:
+        return item * 2
+
+    async def scenario() -> None:
+        fleet = Fleet(["one"], double)
+        async with known(fleet) as bypass:
+            for item in (b"to" * 1500, b"from" * 200):
+                with pytest.raises(PayloadTooLarge):
+                    await fleet.ask(bypass, item)
+            assert await fleet.ask(bypass, b"small") == b"small" * 2
+        assert fleet.came == ["one"] * 2
+
+    asyncio.run(scenario())
+
+
+def test_who_announces_more_than_may_come_is_cut_off_before_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.bypass_server.MAX_MESSAGE_BYTES", 1000)
+
+    async def scenario() -> None:
+        server = BypassServer(echo, "one", "here", "127.0.0.1")
+        address = await server.address("there", 1)
+        assert address is not None
+        reader, writer = await asyncio.open_connection(*address.target)
+        writer.write(HEAD.pack(Kind.CALL, 0, 1001))
+        assert await reader.read() == b""
+        writer.close()
+        await server.close()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(("tls", "offered"), [("0", True), ("1", False)])
 def test_another_node_gets_an_address_that_it_can_reach(
     tls: str, offered: bool, monkeypatch: pytest.MonkeyPatch
@@ -350,10 +400,10 @@ def test_another_node_gets_an_address_that_it_can_reach(
         assert near is not None
         assert (far is not None) is offered
         if far is not None:
-            assert far.target.startswith("127.0.0.1:")
-            async with grpc.aio.insecure_channel(far.target) as channel:
-                send = channel.unary_unary(f"/{SERVICE}/{METHOD}")
-                assert unseal(far.secret, await send(seal(far.secret, ("hello",)))) == "hello"
+            assert far.target[0] == "127.0.0.1"
+            channel = await Channel.open(far.target)
+            assert unseal(far.secret, await channel.call(seal(far.secret, ("hello",)))) == "hello"
+            channel.close()
         await server.close()
 
     asyncio.run(scenario())

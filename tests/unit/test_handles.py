@@ -11,6 +11,7 @@ from ray.exceptions import ActorUnavailableError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
 from deployments import handles
+from deployments.channel import Gone
 from deployments.messages import Answer, Capacity, Reply, Requests, TensorRequest, Timing
 from models.errors import (
     ModelFailed,
@@ -125,8 +126,8 @@ def test_everything_else_becomes_one_of_ours(error: Exception, expected: type[Ti
 
 @pytest.mark.parametrize(
     "death",
-    [ActorUnavailableError("gone", None), Refused(grpc.StatusCode.UNAVAILABLE)],
-    ids=["actor", "grpc"],
+    [ActorUnavailableError("gone", None), Refused(grpc.StatusCode.UNAVAILABLE), Gone()],
+    ids=["actor", "grpc", "socket"],
 )
 def test_a_request_is_sent_again_when_its_replica_died(death: Exception) -> None:
     replica = Replica(death)
