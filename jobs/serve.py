@@ -24,7 +24,7 @@ FAST_INGRESS = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # Between deployments gRPC refuses messages above 4 MiB by default; a 16 MiB body decodes to more than that.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * 1024 * 1024),
-    # And past the handles a call takes two fifths of the CPU (deployments/bypass.py).
+    # And past the handles a call takes a sixth of the CPU at most (deployments/bypass.py).
     "TILTYARD_BYPASS": "1",
     # Ray Serve would write the access log 1,000 lines at a time, and for 16 ms the Router would stand still.
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
