@@ -55,9 +55,12 @@ class Replica:
         self.channel = channel
 
     async def call(self, arguments: tuple[Any, ...]) -> Any:
-        """Have it answer. Raises a TiltyardError; Left, WrongSeal or Gone where it does not answer."""
+        """Have it answer. Raises a TiltyardError; Left or Gone where it does not answer."""
         secret = self.address.secret
-        outcome = unseal(secret, await self.channel.call(seal(secret, arguments)))
+        try:
+            outcome = unseal(secret, await self.channel.call(seal(secret, arguments)))
+        except WrongSeal:  # somebody else answered
+            raise Gone from None
         self.seen_at = time.monotonic()
         if isinstance(outcome, TiltyardError):
             raise outcome
@@ -111,7 +114,7 @@ class Bypass:
             self._load.add(1)
             try:
                 return await replica.call(arguments)
-            except (Left, WrongSeal):  # it has not begun, so this counts for no attempt
+            except Left:  # it has not begun, so this counts for no attempt
                 self._forget(replica)
             except Gone:
                 self._forget(replica)
@@ -150,13 +153,13 @@ class Bypass:
 
     async def _is_known(self, address: Address) -> bool:
         """Whether a replica can be reached; from then on it is called."""
-        if address.replica not in self._replicas:
+        if not self._is_connected(address):
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    channel = await Channel.open(address.target)
+                    channel = await Channel.open(address.target, address.secret)
             except OSError:  # TimeoutError is one
                 return False
-            if address.replica in self._replicas:  # introduced twice at once
+            if self._is_connected(address):  # introduced twice at once
                 channel.close()
             else:
                 self._replicas[address.replica] = Replica(address, channel)
@@ -166,6 +169,10 @@ class Bypass:
         if not self._telling:
             start(self._tell(), self._telling)
         return True
+
+    def _is_connected(self, address: Address) -> bool:
+        known = self._replicas.get(address.replica)
+        return known is not None and known.channel.is_open
 
     def _forget(self, replica: Replica) -> None:
         if self._replicas.get(replica.address.replica) is replica:

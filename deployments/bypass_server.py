@@ -10,6 +10,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,19 +18,19 @@ import ray
 from ray import serve
 
 from deployments.background import start
-from deployments.frames import Frames, Kind, tcp_socket
+from deployments.frames import Frames, Kind, SocketAddress, tcp_socket
 from deployments.messages import MAX_MESSAGE_BYTES, TOO_LARGE, Reply
 from deployments.seal import WrongSeal, seal, unseal
 from models.errors import UNEXPECTED, PayloadTooLarge, TiltyardError
 
 logger = logging.getLogger("ray.serve")
 
+GREETING_S, GREETING_BYTES = 5.0, 64
+"""A caller from another node says first that it knows the secret; until then it is given no more time and memory."""
+
 LEAVING_S = 0.5
 CLOSE_S = 10.0
 """A replica that is put away says so for a while, then finishes what is under way."""
-
-Target = str | tuple[str, int]
-"""The path of a socket, or a host and port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Address:
     """
 
     replica: str
-    target: Target
+    target: SocketAddress
     secret: bytes
     calls: int
 
@@ -51,9 +52,13 @@ Answered = tuple[Kind, bytes]
 class Caller(Frames):
     """The connection of one caller, and what is under way for it."""
 
-    def __init__(self, answer: Callable[[bytes], Awaitable[Answered]], callers: "set[Caller]") -> None:
-        super().__init__(MAX_MESSAGE_BYTES)
+    def __init__(
+        self, answer: Callable[[bytes | bytearray], Awaitable[Answered]], secret: bytes, callers: "set[Caller]"
+    ) -> None:
+        super().__init__(GREETING_BYTES if secret else MAX_MESSAGE_BYTES)
         self._answer = answer
+        self._secret = secret
+        self._is_known = not secret
         self._callers = callers
         self._calls: dict[int, asyncio.Task[None]] = {}
 
@@ -61,10 +66,14 @@ class Caller(Frames):
         """Somebody connected."""
         super().connection_made(transport)
         self._callers.add(self)
+        if not self._is_known:
+            asyncio.get_running_loop().call_later(GREETING_S, self._refuse_stranger)
 
-    def received(self, kind: int, number: int, body: bytes) -> None:
-        """Begin a call, or give one up."""
-        if kind == Kind.CALL:
+    def received(self, kind: int, number: int, body: bytes | bytearray) -> None:
+        """Greet, begin a call, or give one up."""
+        if not self._is_known:
+            self._greet(kind, body)
+        elif kind == Kind.CALL:
             task = start(self._reply(number, body), _RUNNING)
             self._calls[number] = task
             task.add_done_callback(lambda _: self._calls.pop(number, None))
@@ -81,13 +90,30 @@ class Caller(Frames):
         """End the connection once what is under way has been answered, or after a while."""
         if self._calls:
             await asyncio.wait(self._calls.values(), timeout=CLOSE_S)
-        self.close()
+        await self.flush()
 
-    async def _reply(self, number: int, body: bytes) -> None:
-        kind, reply = await self._answer(body)
-        self.send(kind, number, reply)
-        if kind == Kind.REFUSED:
-            self.close()
+    def _greet(self, kind: int, body: bytes | bytearray) -> None:
+        with suppress(WrongSeal):
+            if kind == Kind.GREETING:
+                unseal(self._secret, body)
+                self._is_known = True
+                self.max_bytes = MAX_MESSAGE_BYTES
+        self._refuse_stranger()
+
+    def _refuse_stranger(self) -> None:
+        if not self._is_known:
+            self.abort()
+
+    async def _reply(self, number: int, body: bytes | bytearray) -> None:
+        try:
+            kind, reply = await self._answer(body)
+        except WrongSeal:
+            self.abort()
+        except BaseException:
+            self.send(Kind.FAILED, number)
+            raise
+        else:
+            self.send(kind, number, reply)
 
 
 _RUNNING: set[asyncio.Task[None]] = set()
@@ -106,7 +132,7 @@ class BypassServer:
         self._host = host
         self._secret = secrets.token_bytes(32)
         self._opening = asyncio.Lock()
-        self._servers: dict[bool, tuple[asyncio.Server, Target]] = {}
+        self._servers: dict[bool, tuple[asyncio.Server, SocketAddress]] = {}
         self._callers: set[Caller] = set()
         self._directory: Path | None = None
         self._is_leaving = False
@@ -139,26 +165,22 @@ class BypassServer:
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 
-    async def _listen(self, is_near: bool) -> tuple[asyncio.Server, Target]:
+    async def _listen(self, is_near: bool) -> tuple[asyncio.Server, SocketAddress]:
         loop = asyncio.get_running_loop()
         if is_near:
             self._directory = Path(tempfile.mkdtemp(prefix="tiltyard-"))  # nobody else may look into it
             path = str(self._directory / "calls")
-            return await loop.create_unix_server(lambda: Caller(self._answer_near, self._callers), path), path
+            return await loop.create_unix_server(lambda: self._caller(b""), path), path
         listening = tcp_socket(self._host)
         listening.bind((self._host, 0))
-        server = await loop.create_server(lambda: Caller(self._answer_far, self._callers), sock=listening)
+        server = await loop.create_server(lambda: self._caller(self._secret), sock=listening)
         return server, (self._host, listening.getsockname()[1])
 
-    async def _answer_near(self, body: bytes) -> Answered:
-        """Answer somebody who can open our socket."""
-        return await self._answer(body, b"")
+    def _caller(self, secret: bytes) -> Caller:
+        return Caller(lambda sealed: self._answer(sealed, secret), secret, self._callers)
 
-    async def _answer_far(self, sealed: bytes) -> Answered:
-        """Answer somebody who was told the secret."""
-        return await self._answer(sealed, self._secret)
-
-    async def _answer(self, sealed: bytes, secret: bytes) -> Answered:
+    async def _answer(self, sealed: bytes | bytearray, secret: bytes) -> Answered:
+        """Answer a call. Raises WrongSeal."""
         if self._is_leaving:
             return Kind.LEAVING, b""
         try:
@@ -166,7 +188,7 @@ class BypassServer:
         except TiltyardError as error:
             reply = seal(secret, error)
         except WrongSeal:
-            return Kind.REFUSED, b""
+            raise
         except Exception:
             logger.exception("a call could not be answered")
             reply = seal(secret, TiltyardError(UNEXPECTED))

@@ -3,9 +3,9 @@
 import asyncio
 import itertools
 
-from deployments.frames import Frames, Kind, tcp_socket
+from deployments.frames import Frames, Kind, SocketAddress, tcp_socket
 from deployments.messages import MAX_MESSAGE_BYTES, TOO_LARGE
-from deployments.seal import WrongSeal
+from deployments.seal import seal
 from models.errors import PayloadTooLarge
 
 FINISH_S = 60.0
@@ -16,7 +16,7 @@ class Left(Exception):
 
 
 class Gone(Exception):
-    """The connection was lost; nobody knows how far the call came."""
+    """The connection was lost, or the call without a reply; nobody knows how far it came."""
 
 
 class Channel(Frames):
@@ -24,36 +24,42 @@ class Channel(Frames):
 
     def __init__(self) -> None:
         super().__init__(MAX_MESSAGE_BYTES)
-        self._replies: dict[int, asyncio.Future[bytes]] = {}
+        self._replies: dict[int, asyncio.Future[bytes | bytearray]] = {}
         self._numbers = itertools.count()
 
     @classmethod
-    async def open(cls, target: str | tuple[str, int]) -> "Channel":
-        """Connect to the path of a socket, or to a host and port. Raises OSError."""
+    async def open(cls, target: SocketAddress, secret: bytes = b"") -> "Channel":
+        """Connect, and say that the secret is known, where there is one. Raises OSError."""
         loop = asyncio.get_running_loop()
         if isinstance(target, str):
-            return (await loop.create_unix_connection(cls, target))[1]
-        connection = tcp_socket(target[0])
-        try:
-            await loop.sock_connect(connection, target)
-            return (await loop.create_connection(cls, sock=connection))[1]
-        except BaseException:
-            connection.close()
-            raise
+            _, channel = await loop.create_unix_connection(cls, target)
+        else:
+            connection = tcp_socket(target[0])
+            try:
+                await loop.sock_connect(connection, target)
+                _, channel = await loop.create_connection(cls, sock=connection)
+            except BaseException:
+                connection.close()
+                raise
+        if secret:
+            channel.send(Kind.GREETING, 0, seal(secret, None))
+        return channel
 
-    async def call(self, body: bytes) -> bytes:
-        """Send a call, and wait for its reply. Raises Left, WrongSeal, Gone, or PayloadTooLarge."""
+    async def call(self, body: bytes) -> bytes | bytearray:
+        """Send a call, and wait for its reply. Raises Left, Gone, or PayloadTooLarge."""
         if not self.is_open:
             raise Left
         if len(body) > MAX_MESSAGE_BYTES:
             raise PayloadTooLarge(TOO_LARGE)
         number = next(self._numbers) % 2**32
-        reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[bytes | bytearray] = asyncio.get_running_loop().create_future()
         self._replies[number] = reply
         self.send(Kind.CALL, number, body)
         try:
             return await reply
         except asyncio.CancelledError:
+            if self.is_stuck:  # it will not take the next call either, and this one would stay in memory
+                self.abort()
             self.send(Kind.CANCEL, number)
             raise
         finally:
@@ -63,9 +69,9 @@ class Channel(Frames):
         """End the connection once what is on its way has been answered, or after a minute."""
         if self._replies:
             await asyncio.wait(self._replies.values(), timeout=FINISH_S)
-        self.close()
+        await self.flush()
 
-    def received(self, kind: int, number: int, body: bytes) -> None:
+    def received(self, kind: int, number: int, body: bytes | bytearray) -> None:
         """A reply came, to a call that somebody may have given up meanwhile."""
         reply = self._replies.get(number)
         if reply is None or reply.done():
@@ -73,7 +79,7 @@ class Channel(Frames):
         if kind == Kind.REPLY:
             reply.set_result(body)
         else:
-            reply.set_exception(Left() if kind == Kind.LEAVING else WrongSeal())
+            reply.set_exception(Left() if kind == Kind.LEAVING else Gone())
 
     def lost(self) -> None:
         """Nothing that is on its way will be answered."""

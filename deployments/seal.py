@@ -20,7 +20,7 @@ def seal(secret: bytes, message: Any) -> bytes:
     return hashlib.blake2b(body, key=secret, digest_size=SEAL_BYTES).digest() + body
 
 
-def unseal(secret: bytes, sealed: bytes) -> Any:
+def unseal(secret: bytes, sealed: bytes | bytearray) -> Any:
     """Unpickle a message that somebody sealed who knows the secret. Raises WrongSeal."""
     if not secret:
         return pickle.loads(sealed)

@@ -3,21 +3,30 @@
 import asyncio
 import contextlib
 import pickle
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import uvloop
 
 from deployments.bypass import Bypass, Load, is_wanted
 from deployments.bypass_server import Address, BypassServer
-from deployments.channel import Channel, Gone
+from deployments.channel import Channel, Gone, Left
 from deployments.frames import HEAD, Kind
 from deployments.messages import Reply
 from deployments.seal import WrongSeal, seal, unseal
 from models.errors import UNEXPECTED, Overloaded, PayloadTooLarge, TiltyardError
 
 PERIOD_S = 0.2
+
+
+@pytest.fixture(autouse=True, params=["asyncio", "uvloop"])
+def loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Replicas of Ray Serve run on uvloop; where that is not installed, on asyncio's own loop."""
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy() if request.param == "uvloop" else None)
+    yield
+    asyncio.set_event_loop_policy(None)
 
 
 class Fleet:
@@ -184,17 +193,47 @@ def test_what_somebody_else_sealed_is_not_unpickled() -> None:
     assert not Mark.left
 
 
-def test_who_does_not_know_the_secret_is_not_answered() -> None:
+GUESSED = seal(b"guessed", None)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(HEAD.pack(Kind.GREETING, 0, len(GUESSED)) + GUESSED, id="another secret"),
+        pytest.param(HEAD.pack(Kind.CALL, 0, 1) + b"x", id="a call before the greeting"),
+        pytest.param(HEAD.pack(Kind.CALL, 0, 65), id="much before the greeting"),
+    ],
+)
+def test_a_stranger_is_cut_off(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.bypass_server.GREETING_S", 0.1)
+
     async def scenario() -> None:
         server = BypassServer(echo, "one", "here", "127.0.0.1")
         address = await server.address("there", 1)
         assert address is not None
-        channel = await Channel.open(address.target)
-        with pytest.raises(WrongSeal):
-            await channel.call(seal(b"guessed", ("hello",)))
-        await asyncio.sleep(0.1)
-        assert not channel.is_open
+        reader, writer = await asyncio.open_connection(*address.target)
+        writer.write(said)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        writer.close()
         await server.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_call_that_is_sealed_with_another_secret_is_not_answered() -> None:
+    async def scenario() -> None:
+        fleet = Fleet(["one"], echo)
+        address = await fleet.servers["one"].address("there", 1)
+        assert address is not None
+        channel = await Channel.open(address.target, address.secret)
+        assert await channel.call(seal(address.secret, (1,)))
+        with pytest.raises(Gone):
+            await channel.call(seal(b"guessed", (2,)))
+        assert fleet.came == ["one"]
+        await fleet.close()
 
     asyncio.run(scenario())
 
@@ -240,6 +279,7 @@ def test_a_call_that_a_stopping_server_gave_up_may_be_sent_again(monkeypatch: py
             await fleet.close()
             with pytest.raises(Gone):
                 await asked
+            assert await fleet.ask(bypass, 2) == "handle"
 
     asyncio.run(scenario())
 
@@ -377,13 +417,102 @@ def test_who_announces_more_than_may_come_is_cut_off_before_it_comes(monkeypatch
 
     async def scenario() -> None:
         server = BypassServer(echo, "one", "here", "127.0.0.1")
-        address = await server.address("there", 1)
+        address = await server.address("here", 1)
         assert address is not None
-        reader, writer = await asyncio.open_connection(*address.target)
+        assert isinstance(address.target, str)
+        reader, writer = await asyncio.open_unix_connection(address.target)
         writer.write(HEAD.pack(Kind.CALL, 0, 1001))
-        assert await reader.read() == b""
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
         writer.close()
         await server.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_call_that_ends_without_a_reply_may_be_sent_again() -> None:
+    async def give_up(item: Any) -> Any:
+        raise asyncio.CancelledError
+
+    async def scenario() -> None:
+        fleet = Fleet(["one"], give_up)
+        async with known(fleet) as bypass, asyncio.timeout(5):
+            with pytest.raises(Gone):
+                await fleet.ask(bypass, 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_replica_that_is_put_away_sends_a_large_reply_to_its_end() -> None:
+    async def large(item: Any) -> Any:
+        await asyncio.sleep(0.2)
+        return bytes(20_000_000)
+
+    async def scenario() -> None:
+        fleet = Fleet(["one"], large)
+        async with known(fleet) as bypass:
+            asked = asyncio.ensure_future(fleet.ask(bypass, "large"))
+            await asyncio.sleep(0.1)
+            await fleet.close()
+            assert asked.done()
+            assert len(await asked) == 20_000_000
+
+    asyncio.run(scenario())
+
+
+class Deaf:
+    """Listens, and reads nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.target = str(path / "deaf")
+
+    async def __aenter__(self) -> str:
+        self._server = await asyncio.start_unix_server(self._ignore, self.target)
+        return self.target
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self._transport.abort()
+        await asyncio.sleep(0.1)
+
+    async def _ignore(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._transport = writer.transport
+        self._transport.pause_reading()  # type: ignore[attr-defined]
+
+
+def test_what_waits_for_a_replica_that_reads_nothing_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployments.frames.STUCK_S", 0.1)
+
+    async def scenario() -> None:
+        async with Deaf(tmp_path) as target:
+            channel = await Channel.open(target)
+            others = asyncio.ensure_future(channel.call(b"small"))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await channel.call(bytes(2_000_000))
+            with pytest.raises(Gone):
+                await others
+            with pytest.raises(Left):
+                await channel.call(b"next")
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_ends_though_nobody_reads_what_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.frames.FLUSH_S", 0.1)
+    monkeypatch.setattr("deployments.channel.FINISH_S", 0.1)
+
+    async def scenario() -> None:
+        async with Deaf(tmp_path) as target:
+            channel = await Channel.open(target)
+            asked = asyncio.ensure_future(channel.call(bytes(2_000_000)))
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(5):
+                await channel.finish()
+                with pytest.raises(Gone):
+                    await asked
 
     asyncio.run(scenario())
 
@@ -401,7 +530,7 @@ def test_another_node_gets_an_address_that_it_can_reach(
         assert (far is not None) is offered
         if far is not None:
             assert far.target[0] == "127.0.0.1"
-            channel = await Channel.open(far.target)
+            channel = await Channel.open(far.target, far.secret)
             assert unseal(far.secret, await channel.call(seal(far.secret, ("hello",)))) == "hello"
             channel.close()
         await server.close()
