@@ -56,16 +56,31 @@ def print_status(statuses: Iterable[ModelStatus]) -> None:
 
 
 def _status_table(status: ModelStatus) -> Table:
-    """Without the columns in which nothing stands."""
+    """A row per version, or a column per version where the terminal is too narrow for that."""
     rows = [_status_row(version) for version in status.versions]
-    table = Table(title=status.model, title_justify="left", title_style="bold")
-    shown = [index for index in range(len(_STATUS)) if any(row[index] for row in rows)]
+    shown = [index for index in range(len(_STATUS)) if any(row[index] for row in rows)]  # not where nothing stands
+    table = _titled(status)
     for index in shown:
         table.add_column(_STATUS[index], justify="left" if _STATUS[index] in _WORDS else "right")
     for row in rows:
         table.add_row(*(row[index] for index in shown))
-    return table
+    if out.measure(table, options=out.options.update(width=MOST_COLUMNS)).maximum <= out.width:
+        return table
+    first, *others = shown
+    upright = _titled(status)
+    for heading in (_STATUS[first], *(row[first] for row in rows)):
+        upright.add_column(heading)
+    for index in others:
+        upright.add_row(_STATUS[index], *(row[index] for row in rows))
+    return upright
 
+
+def _titled(status: ModelStatus) -> Table:
+    return Table(title=status.model, title_justify="left", title_style="bold")
+
+
+MOST_COLUMNS = 1000
+"""More than any table of versions is wide."""
 
 _STATUS = (
     *("version", "part", "declared", "now", "runs"),
