@@ -71,6 +71,7 @@ def main(
         list[str] | None,
         typer.Option(help="[WORKLOAD:]PEER=RATIO that Tiltyard's throughput must reach; may be repeated."),
     ] = None,
+    keep: Annotated[bool, typer.Option(help="Keep what results.json has of other workloads.")] = False,
     write: Annotated[bool, typer.Option(help="Write the tables and the plot to loadtests/RESULTS.md.")] = False,
     render_only: Annotated[bool, typer.Option(help="Measure nothing; show results.json again.")] = False,
 ) -> None:
@@ -88,7 +89,7 @@ def main(
             overload_s=overload,
             cores=cores,
         )
-        results = measure(listed(peers), listed(workloads), rounds, plan)
+        results = measure(listed(peers), listed(workloads), rounds, plan, keep)
     text = render(results, TITLES, WORKLOAD_TITLES)
     print(f"\n{text}")
     if write:
@@ -98,7 +99,7 @@ def main(
         raise SystemExit(1)
 
 
-def measure(peers: list[str], workloads: list[str], rounds: int, plan: Plan) -> Results:
+def measure(peers: list[str], workloads: list[str], rounds: int, plan: Plan, keep: bool) -> Results:
     """Prepare what is needed, then all rounds."""
     for names, known in ((peers, {LIMIT, *EVERYONE}), (workloads, set(WORKLOADS))):
         if unknown := set(names) - known:
@@ -111,6 +112,8 @@ def measure(peers: list[str], workloads: list[str], rounds: int, plan: Plan) -> 
         if peer is not None:
             make_environment(peer, say)
     results = Results(describe(" ".join(["python -m loadtests.bench", *sys.argv[1:]])))
+    if keep and RESULTS.exists():
+        results.keep(Results.read(), workloads)
     run_rounds(rounds, [WORKLOADS[name] for name in workloads], chosen, plan, results, say)
     say(f"results: {RESULTS.relative_to(ROOT)}")
     return results

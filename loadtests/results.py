@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -84,6 +84,13 @@ class Results:
             [Cost(**each) for each in found["costs"]],
             [Failure(**each) for each in found["failures"]],
         )
+
+    def keep(self, earlier: "Results", workloads: Collection[str]) -> None:
+        """Take over what an earlier run measured of other workloads than these, and its command."""
+        self.measurements += [each for each in earlier.measurements if each.workload not in workloads]
+        self.costs += [each for each in earlier.costs if each.workload not in workloads]
+        self.failures += [each for each in earlier.failures if each.workload not in workloads]
+        self.machine["command"] = " ; ".join((earlier.machine["command"], self.machine["command"]))
 
     @property
     def workloads(self) -> list[str]:

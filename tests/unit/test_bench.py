@@ -45,6 +45,18 @@ def test_wrk_without_its_line_is_an_error() -> None:
         parse_wrk("unable to connect to 127.0.0.1:1 Connection refused", 0.1, 2)
 
 
+def test_what_was_measured_of_other_workloads_may_be_kept() -> None:
+    def results(command: str, *workloads: str, rps: float) -> Results:
+        measured = [Measurement(1, workload, "mosec", "closed", 1, rps, 1.0, 2.0) for workload in workloads]
+        return Results({"command": command}, measured, [Cost(1, workload, "mosec", 1, 1) for workload in workloads])
+
+    now = results("second", "mlp", rps=2)
+    now.keep(results("first", "mlp", "digits", rps=1), ["mlp"])
+    assert {each.workload: each.rps for each in now.measurements} == {"mlp": 2, "digits": 1}
+    assert [each.workload for each in now.costs] == ["mlp", "digits"]
+    assert now.machine["command"] == "first ; second"
+
+
 def test_requests_are_due_at_even_distances() -> None:
     assert list(schedule(4, 1)) == [0, 0.25, 0.5, 0.75]
     assert len(list(schedule(333.3, 3))) == 1000
