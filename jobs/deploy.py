@@ -4,7 +4,8 @@ from pathlib import Path
 
 from jobs.author import Author
 from jobs.change import Change
-from jobs.serve_config import ServeConfig, check
+from jobs.config_check import check
+from jobs.serve_config import ServeConfig
 from models.errors import InvalidRequest
 from models.manifest import ArtifactKind, Manifest
 from models.store import DEFAULT_ROOT, Store

@@ -7,8 +7,9 @@ from jobs import policy_entry
 from jobs.author import Author
 from jobs.change import Change
 from jobs.compatibility import check_compatible
+from jobs.config_check import check
 from jobs.deploy import check_artifact, portable
-from jobs.serve_config import ServeConfig, check
+from jobs.serve_config import ServeConfig
 from models.errors import Conflict, InvalidRequest, VersionNotFound
 from models.manifest import ArtifactKind
 from models.policy import ModelPolicy

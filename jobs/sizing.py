@@ -6,10 +6,11 @@ from typing import Any
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from jobs.change import Change
+from jobs.config_check import check
 from jobs.deploy import plan_deploy
 from jobs.frontier import Setting
 from jobs.measured_replica import Load
-from jobs.serve_config import ServeConfig, check
+from jobs.serve_config import ServeConfig
 from models.errors import Conflict, VersionNotFound
 from models.store import Store, resolve_root
 

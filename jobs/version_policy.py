@@ -6,8 +6,9 @@ from pathlib import Path
 from jobs.author import Author
 from jobs.change import Change
 from jobs.compatibility import check_compatible
+from jobs.config_check import check
 from jobs.deploy import check_artifact, portable
-from jobs.serve_config import ServeConfig, check
+from jobs.serve_config import ServeConfig
 from models.errors import Conflict, VersionNotFound
 from models.manifest import ArtifactKind
 from models.policy import DeclaredPolicy

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from jobs.serve_config import ServeConfig, check, replace_text
+from jobs.config_check import check
+from jobs.serve_config import ServeConfig, replace_text
 from models.errors import Conflict, InvalidConfig, ModelNotFound, VersionNotFound
 
 SHIPPED = Path(__file__).parents[2] / "serve_config.yaml"

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs.config_check import check
 from jobs.frontier import Setting
-from jobs.serve_config import ServeConfig, check
+from jobs.serve_config import ServeConfig
 from jobs.sizing import apply_setting, plan_setting, restarts, served_artifact
 from models.errors import Conflict, ModelNotFound, VersionNotFound
 from models.store import DEFAULT_ROOT, Store

@@ -13,10 +13,11 @@ from deployments.resolution import Resolution
 from deployments.settings import GatewaySettings
 from jobs.author import Author
 from jobs.change import carry_out
+from jobs.config_check import check
 from jobs.deploy import plan_deploy, plan_undeploy
 from jobs.newcomers import add_missing
 from jobs.rollout import plan_challenge, plan_promote, plan_retire, plan_rollback
-from jobs.serve_config import ServeConfig, check
+from jobs.serve_config import ServeConfig
 from jobs.version_policy import check_published, plan_live
 from models.errors import Conflict, InvalidConfig, ModelUnavailable, TiltyardError, VersionNotFound
 from models.policy import DeclaredPolicy, DeclaredRouting, RoutingPolicy, versions_of
