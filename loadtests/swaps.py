@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.rollout import plan_promote, plan_weights
+from loadtests import second_core
 from loadtests.digit_stream import Reply, Stream
 from loadtests.live_champion import CHAMPION, MODEL, LiveChampion, live_champion
 from loadtests.open_loop import percentile
@@ -167,6 +168,7 @@ def main() -> None:
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     random.seed(0)
+    print(f"before: {second_core.line()}")
     sticky = {"by": "header", "name": "x-user", "salt": "swaps"}
     with live_champion(60.0, options.port, {"sticky": sticky}) as made:
         origin = made.store.manifest(MODEL, CHAMPION)
@@ -193,6 +195,7 @@ def main() -> None:
             operator.retire(version)
             time.sleep(5)
             swaps = in_turns(made, "swaps", options.swaps, options, swap(swapped_in, operator))
+    print(f"after: {second_core.line()}")
     print(f"\n{options.load:g} of a capacity of {most:.0f} requests/s: {rate:.0f}/s\n")
     print(table(weights))
     print(table(swaps))
