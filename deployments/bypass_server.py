@@ -88,9 +88,7 @@ class Caller(Frames):
 
     async def finish(self) -> None:
         """End the connection once what is under way has been answered, or after a while."""
-        if self._calls:
-            await asyncio.wait(self._calls.values(), timeout=CLOSE_S)
-        await self.flush()
+        await self.end_after(self._calls.values(), CLOSE_S)
 
     def _greet(self, kind: int, body: bytes | bytearray) -> None:
         with suppress(WrongSeal):

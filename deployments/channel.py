@@ -67,9 +67,7 @@ class Channel(Frames):
 
     async def finish(self) -> None:
         """End the connection once what is on its way has been answered, or after a minute."""
-        if self._replies:
-            await asyncio.wait(self._replies.values(), timeout=FINISH_S)
-        await self.flush()
+        await self.end_after(self._replies.values(), FINISH_S)
 
     def received(self, kind: int, number: int, body: bytes | bytearray) -> None:
         """A reply came, to a call that somebody may have given up meanwhile."""

@@ -9,8 +9,10 @@ import socket
 import struct
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from contextlib import suppress
 from enum import IntEnum
+from typing import Any
 
 HEAD = struct.Struct("!BII")
 """Kind, number of the call, bytes of the body that follows."""
@@ -87,8 +89,10 @@ class Frames(asyncio.Protocol, ABC):
         if self._transport is not None:
             self._transport.abort()
 
-    async def flush(self) -> None:
-        """End the connection once all that was sent has left, or after a while."""
+    async def end_after(self, under_way: Collection[asyncio.Future[Any]], timeout_s: float) -> None:
+        """End the connection once this has ended, or had its time, and what was sent has left, or a while is over."""
+        if under_way:
+            await asyncio.wait(under_way, timeout=timeout_s)
         self.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_S):
