@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from deployments.agreement import check, said
 from deployments.breaker import Breaker
 from deployments.copies import Copies
+from deployments.copy_budget import CopyLimits
 from deployments.lane import Lane
 from deployments.messages import Answer, Outcome
 from deployments.question import Asked, Key, Served, Variant, in_time
@@ -33,12 +34,12 @@ CLIENTS_FAULT = (InvalidRequest, PayloadTooLarge, UnsupportedMediaType)
 class Contest:
     """The variants of all models as one Router sees them: it asks them, keeps their scores and their breakers."""
 
-    def __init__(self, lane_of: Callable[[Key], Lane], max_copies: int, log: TrafficLog | None = None) -> None:
+    def __init__(self, lane_of: Callable[[Key], Lane], limits: CopyLimits, log: TrafficLog | None = None) -> None:
         self.scores = Scores()
         self.breakers: dict[Key, Breaker] = {}
         self._lane_of = lane_of
         self._log = log
-        self._copies = Copies(lane_of, self.scores, max_copies, log)
+        self._copies = Copies(lane_of, self.scores, limits, log)
 
     def breaker(self, key: Key) -> Breaker:
         """The breaker of a challenger."""
@@ -49,11 +50,13 @@ class Contest:
     def forget(self, live: set[Key]) -> None:
         """Drop versions that are gone."""
         self.scores.forget(live)
+        self._copies.forget(live)
         self.breakers = {key: breaker for key, breaker in self.breakers.items() if key in live}
 
     async def answer(self, asked: Asked) -> list[Served]:
         """Every item's outcome. Raises a TiltyardError where nobody could answer any."""
-        shadows = [version for version, share in asked.policy.shadows.items() if share and random.random() < share]
+        drawn = [version for version, share in asked.policy.shadows.items() if share and random.random() < share]
+        shadows = self._copies.admitted(asked.variant.model, drawn)
         try:
             if asked.variant.name == "challenger" and not asked.variant.by_number:
                 served = await self._challenge(asked, bool(shadows))

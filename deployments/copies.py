@@ -1,19 +1,20 @@
 """Copies of requests, for those who only watch: shadows, and the champion beside a challenger's answer.
 
-They cost the answer nothing: they go out when it is ready, and only so many at a time; one too many is dropped and
-counted. A shadow computes with what the others leave of the machine.
+They cost the answer nothing: they go out when it is ready, and only as many as their budget allows; one too many is
+dropped and counted. A shadow computes with what the others leave of the machine.
 """
 
 import asyncio
 import logging
 import random
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 from deployments.agreement import Agreement, check, compare, said
 from deployments.background import start
+from deployments.copy_budget import CopyBudget, CopyLimits
 from deployments.lane import Lane
 from deployments.messages import Answer, Outcome
 from deployments.question import Asked, Key, Served, Variant, in_time
@@ -33,17 +34,25 @@ Watcher = tuple[Variant, int]
 
 
 class Copies:
-    """Sends copies, at most `max_copies` at a time to each version, and scores what comes back."""
+    """Sends copies, to each version within its budget, and scores what comes back."""
 
     def __init__(
-        self, lane_of: Callable[[Key], Lane], scores: Scores, max_copies: int, log: TrafficLog | None = None
+        self, lane_of: Callable[[Key], Lane], scores: Scores, limits: CopyLimits, log: TrafficLog | None = None
     ) -> None:
         self._lane_of = lane_of
         self._scores = scores
         self._log = log
-        self._max_copies = max_copies
-        self._on_their_way: Counter[Key] = Counter()
+        self._budgets: defaultdict[Key, CopyBudget] = defaultdict(lambda: CopyBudget(limits))
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def forget(self, live: set[Key]) -> None:
+        """Drop versions that are gone."""
+        for key in self._budgets.keys() - live:
+            del self._budgets[key]
+
+    def admitted(self, model: str, shadows: Sequence[int]) -> list[int]:
+        """Those of the shadows that have room now; for the others the copy is dropped before anybody prepares it."""
+        return [shadow for shadow in shadows if self._has_room((model, shadow), (model, shadow))]
 
     def watchers(self, asked: Asked, served: Sequence[Served], shadows: Sequence[int]) -> list[Watcher]:
         """Who gets a copy: each of the shadows, and of a share of a challenger's requests the champion."""
@@ -51,31 +60,42 @@ class Copies:
         is_challengers = any(each.variant.name == "challenger" for each in served) and not asked.variant.by_number
         if is_challengers and random.random() < asked.policy.guard.compare:
             watchers.append((asked.champion, asked.variant.version))
-        there_is_room = []
-        for watcher, judged in watchers:
-            if self._on_their_way[watcher.key] >= self._max_copies:
-                self._scores.note_dropped((asked.variant.model, judged))
-            else:
-                there_is_room.append((watcher, judged))
-        return there_is_room
+        return [
+            (watcher, judged)
+            for watcher, judged in watchers
+            if self._has_room(watcher.key, (asked.variant.model, judged))
+        ]
+
+    def _has_room(self, key: Key, judged: Key) -> bool:
+        has_room = self._budgets[key].has_room
+        if not has_room:
+            self._scores.note_dropped(judged)
+        return has_room
 
     def send(
         self, asked: Asked, served: Sequence[Served], watchers: Sequence[Watcher], records: Sequence[Record] = ()
     ) -> None:
         """Send a copy to each; wait for none. The champion's answer is told beside the `records` of a challenger's."""
         for watcher, _ in watchers:
-            self._on_their_way[watcher.key] += 1
-            start(self._send(watcher, asked, served, records), self._tasks)
+            start(self._send(watcher, asked, served, records, self._budgets[watcher.key].take()), self._tasks)
 
-    async def _send(self, watcher: Variant, asked: Asked, served: Sequence[Served], records: Sequence[Record]) -> None:
+    async def _send(
+        self,
+        watcher: Variant,
+        asked: Asked,
+        served: Sequence[Served],
+        records: Sequence[Record],
+        give_back: Callable[[float], None],
+    ) -> None:
         items = [item for item, each in enumerate(served) if isinstance(each.outcome, Answer)]
-        started = time.perf_counter()
+        started, computed_s = time.perf_counter(), 0.0
         try:
             if not items:
                 return
             outcomes = await self._asked(watcher, asked, items)
             milliseconds = (time.perf_counter() - started) * 1000
             if watcher.name == "shadow":
+                computed_s = sum(each.timing.compute_ms for each in outcomes if isinstance(each, Answer)) / 1000
                 self._note(watcher, asked, items, outcomes, milliseconds)
             agreements = self._compare({item: served[item] for item in items}, watcher, outcomes, asked)
             if self._log is not None and watcher.name == "shadow":
@@ -87,7 +107,7 @@ class Copies:
         except Exception:  # nobody waits who could be told
             logger.exception("a copy for %s version %d failed", watcher.model, watcher.version)
         finally:
-            self._on_their_way[watcher.key] -= 1
+            give_back(computed_s)
 
     async def _asked(self, watcher: Variant, asked: Asked, items: Sequence[int]) -> list[Outcome]:
         lane, deadline = self._lane_of(watcher.key), time.monotonic() + TIMEOUT_S

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from deployments.contest import Contest, patience_s
+from deployments.copy_budget import CopyLimits
 from deployments.draw import draw
 from deployments.fleet import Fleet
 from deployments.lane import Lane, ModelServers, Preprocessors, answered
@@ -67,7 +68,8 @@ class Router:
         self._shares: Shares = {}
         self._started = time.time()
         self._is_contested = False
-        self.contest = Contest(self._lane, settings.max_copies, log)
+        copy_limits = CopyLimits.of(settings.max_copies, settings.shadow_duty_cycle)
+        self.contest = Contest(self._lane, copy_limits, log)
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._max_requests_per_version = self._max_requests_per_champion = settings.max_concurrent_requests
         self._preprocessor_fleet = Fleet()

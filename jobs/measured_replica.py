@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jobs.machine import resident_bytes
+from deployments.machine import resident_bytes
 from models.backends import prepared_sizes
 from models.errors import InvalidVersion, ModelFailed, TiltyardError
 from models.golden import GOLDEN, read_golden

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from deployments.machine import available_bytes
 from jobs.frontier import Measured, Setting
-from jobs.machine import available_bytes
 from jobs.measured_replica import COMMAND, Load, Loaded, Ran, Run, WarmUp
 from models.errors import ModelFailed, ModelUnavailable, TiltyardError
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from jobs.machine import cores
+from deployments.machine import cores
 from jobs.serve_config import MODEL_VERSION, ServeConfig
 from jobs.service import DASHBOARD, Service, get_json
 from models.errors import ServiceError

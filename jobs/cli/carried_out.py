@@ -35,8 +35,8 @@ def author(by: str = "operator", because: str | None = None) -> Author:
 
 def carried_out(plan: Callable[[], Any], options: Options) -> None:
     """Plan a change, show what it means, and unless it is a dry run, make it true and print before and after."""
+    from deployments.machine import available_bytes
     from jobs import change as changes
-    from jobs.machine import available_bytes
     from jobs.memory import needed_bytes
 
     with changes.alone(options.file):

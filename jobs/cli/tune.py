@@ -37,8 +37,9 @@ def tune(
     store: StoreOption = DEFAULT_ROOT,
 ) -> None:
     """Measure, show, ask, write."""
+    from deployments import machine
     from jobs import change as changes
-    from jobs import machine, sizing
+    from jobs import sizing
     from jobs.frontier import choose
     from jobs.tune import tune as measure
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import pickle
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -87,8 +88,10 @@ async def known(fleet: Fleet, introductions: int = 1) -> AsyncIterator[Bypass]:
         await fleet.ask(bypass, "first")
         await asyncio.sleep(1.5 * PERIOD_S)
     fleet.came.clear()
-    yield bypass
-    await fleet.close()
+    try:
+        yield bypass
+    finally:
+        await fleet.close()  # uvloop waits for ever for a server that is open
 
 
 def test_the_first_call_goes_through_the_handle_and_the_next_ones_past_it() -> None:
@@ -354,12 +357,13 @@ def test_ray_serve_is_told_of_as_many_calls_as_are_under_way() -> None:
         held = Held()
         fleet = Fleet(["one"], held.answer, calls=4)
         async with known(fleet) as bypass:
-            before = fleet.introduced
+            before, began = fleet.introduced, time.monotonic()
             asked = [asyncio.ensure_future(fleet.ask(bypass, item)) for item in range(3)]
             await asyncio.sleep(5.5 * PERIOD_S)
             held.free.set()
             await asyncio.gather(*asked)
-            assert fleet.introduced - before in range(12, 16)  # three in each of five periods
+            periods = (time.monotonic() - began) / PERIOD_S  # more on a busy machine, which has fewer of them counted
+            assert 2 * 5 < fleet.introduced - before <= 3 * periods
 
     asyncio.run(scenario())
 

@@ -1,6 +1,7 @@
 """Challengers that fail in every way, and shadows: the client notices nothing, and all of it is counted."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -96,12 +97,14 @@ class Versions(Near):
             assert isinstance(request, TensorRequest)
             self.asked[version] += 1
             self.in_background[version] += request.background
-            outcomes.append(Answer(await self.behaviours[version](request.inputs), Timing()))
+            began = time.perf_counter()
+            outputs = await self.behaviours[version](request.inputs)
+            outcomes.append(Answer(outputs, Timing(compute_ms=(time.perf_counter() - began) * 1000)))
         return Reply(outcomes, CAPACITY)
 
 
 def router_of(versions: Versions, shares: dict[int, float] | None = None, **policy: Any) -> Router:
-    made = Router(GatewaySettings(max_copies=2), NoImages(), versions)
+    made = Router(GatewaySettings(max_copies=2, shadow_duty_cycle=0.1), NoImages(), versions)
     entry = {"champion": 1, "fallback": {"after_s": 0.05, "breaker_failures": 5, "breaker_reset_s": 60}, **policy}
     made.reconfigure(RoutingPolicy.model_validate({"models": {"digits": entry}}))
     made.obey({"digits": shares or {**policy.get("challengers", {}), **policy.get("shadows", {})}})
@@ -251,6 +254,23 @@ def test_a_shadow_that_hangs_holds_nobody_up_and_what_it_misses_is_counted() -> 
                 await ask(router)
         assert seen(router, 3).dropped == 48  # two are on their way
         assert seen(router, 1).answered == 50
+
+    asyncio.run(run())
+
+
+def test_a_slow_shadow_rests_after_a_copy() -> None:
+    async def take_long(inputs: Tensors) -> Tensors:
+        await asyncio.sleep(0.05)
+        return inputs
+
+    async def run() -> None:
+        versions = Versions(v1=echo, v3=take_long)
+        router = router_of(versions, shadows={3: 1.0})
+        await ask(router)
+        await until(lambda: seen(router, 3).compared == 1)
+        await ask(router)
+        assert seen(router, 3).dropped == 1
+        assert versions.asked == {1: 2, 3: 1}
 
     asyncio.run(run())
 
