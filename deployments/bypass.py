@@ -91,7 +91,11 @@ class Load:
 
 
 class Bypass:
-    """Calls the replicas of one deployment directly, each with no more calls than it has room for."""
+    """Calls the replicas of one deployment directly, whichever of them has the fewest calls.
+
+    How many that are is for whoever calls to say: a call may wait for another deployment, or in a replica for a thread,
+    and through the handle it would wait no less.
+    """
 
     def __init__(self, introduce: Introduce, period_s: float = PERIOD_S) -> None:
         self._introduce = introduce
@@ -105,7 +109,7 @@ class Bypass:
         self._telling: set[asyncio.Task[None]] = set()
 
     async def call(self, arguments: tuple[Any, ...], through_handle: Callable[[], Awaitable[Any]]) -> Any:
-        """Have the least busy replica answer; through the handle where none is known that has room.
+        """Have the least busy replica answer; through the handle where none is known.
 
         Raises a TiltyardError, Gone, or whatever Ray Serve raises.
         """
@@ -132,8 +136,7 @@ class Bypass:
             self._ask()
 
     def _least_busy(self) -> Replica | None:
-        free = [each for each in self._replicas.values() if each.in_flight < each.address.calls]
-        return min(free, key=lambda each: (each.in_flight, random.random()), default=None)
+        return min(self._replicas.values(), key=lambda each: (each.in_flight, random.random()), default=None)
 
     def _ask(self) -> None:
         start(self._be_introduced(), self._asking)
@@ -163,9 +166,7 @@ class Bypass:
                 channel.close()
             else:
                 self._replicas[address.replica] = Replica(address, channel)
-        known = self._replicas[address.replica]
-        known.address = address  # it may have room for more calls now, or fewer
-        known.seen_at = time.monotonic()
+        self._replicas[address.replica].seen_at = time.monotonic()
         if not self._telling:
             start(self._tell(), self._telling)
         return True

@@ -37,13 +37,12 @@ CLOSE_S = 10.0
 class Address:
     """Where a replica is called directly, and the secret that both ends seal what they send with.
 
-    On a socket that nobody else can reach there is none. Nobody has more than `calls` calls on their way to it.
+    On a socket that nobody else can reach there is none.
     """
 
     replica: str
     target: SocketAddress
     secret: bytes
-    calls: int
 
 
 Answered = tuple[Kind, bytes]
@@ -141,7 +140,7 @@ class BypassServer:
         name = serve.get_replica_context().replica_id.unique_id
         return cls(predict, name, ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
 
-    async def address(self, node: str, calls: int) -> Address | None:
+    async def address(self, node: str) -> Address | None:
         """Where somebody on a node calls this; None where that is not offered."""
         is_near = node == self._node
         if self._is_leaving or (not is_near and os.environ.get("RAY_USE_TLS", "0") != "0"):
@@ -149,7 +148,7 @@ class BypassServer:
         async with self._opening:
             if is_near not in self._servers:
                 self._servers[is_near] = await self._listen(is_near)
-        return Address(self._replica, self._servers[is_near][1], b"" if is_near else self._secret, calls)
+        return Address(self._replica, self._servers[is_near][1], b"" if is_near else self._secret)
 
     async def close(self) -> None:
         """Send new calls elsewhere, and finish those that are under way."""

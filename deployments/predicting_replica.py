@@ -5,13 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from deployments.bypass_server import Address, BypassServer
-from deployments.messages import Capacity, Reply
+from deployments.messages import Reply
 
 
 class PredictingReplica:
-    """What ModelServer and Preprocessor have in common. Whoever inherits from it says what it has room for."""
-
-    _capacity: Capacity
+    """What ModelServer and Preprocessor have in common."""
 
     def __init__(self, predict: Callable[..., Awaitable[Reply]]) -> None:
         self._predict = predict
@@ -28,5 +26,5 @@ class PredictingReplica:
 
     async def introduce(self, node: str, busy_s: float) -> AsyncIterator[Address | None]:
         """Say where somebody on a node calls this replica directly, and be busy for so long (see bypass.py)."""
-        yield await self._bypass.address(node, self._capacity.calls)
+        yield await self._bypass.address(node)
         await asyncio.sleep(busy_s)

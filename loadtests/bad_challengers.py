@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from jobs.service import get_json
-from loadtests.live_champion import CHAMPION, MODEL, LiveChampion, live_champion
+from loadtests.live_champion import CHAMPION, MODEL, LiveChampion, live_champion, load
 from loadtests.spoiled_models import SPOILERS, is_as_good, is_slow, publish_spoilt
 from models.rollout import History
 
@@ -85,10 +85,14 @@ def crash(made: LiveChampion, version: int) -> None:
         os.kill(pid, signal.SIGSEGV)
 
 
-def shadowed(made: LiveChampion, version: int, seconds: float) -> list[str]:
-    """The champion's latency with and without a slow shadow of every request, in turns; rows of a table."""
+def shadowed(made: LiveChampion, version: int, seconds: float, share: float) -> list[str]:
+    """The champion's latency with and without a slow shadow of every request, in turns; rows of a table.
+
+    The load is a share of what is answered at most.
+    """
     rows = []
     for turn in range(3):
+        load(made, share)
         for is_shadowed in (False, True):
             if is_shadowed:
                 made.operator.challenge(version, 1.0, "shadows")
@@ -117,6 +121,9 @@ def main() -> None:
     parser.add_argument(
         "--shadow-seconds", type=float, default=20.0, help="each turn with or without a shadow; 0: none"
     )
+    parser.add_argument(
+        "--load", type=float, default=0.6, help="beside a shadow: share of the capacity, each turn anew"
+    )
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -131,7 +138,7 @@ def main() -> None:
                     rows.append(meet(made, name, version, options.share, crash if name == "crashes" else None))
             if options.shadow_seconds:
                 version = publish_spoilt(made.store, origin, is_slow)
-                shadow_rows = shadowed(made, version, options.shadow_seconds)
+                shadow_rows = shadowed(made, version, options.shadow_seconds, options.load)
     failed = len(made.stream.failures())
     print(
         "\n| challenger | stopped after | requests put to it | failed | answered to clients | clients that saw an error"

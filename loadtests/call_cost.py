@@ -47,7 +47,7 @@ def deployments() -> tuple[type, type]:
             yield await self.predict(requests)
 
         async def introduce(self, node: str, busy_s: float) -> AsyncIterator[Address | None]:
-            yield await self._bypass.address(node, 32)
+            yield await self._bypass.address(node)
             await asyncio.sleep(busy_s)
 
     class Caller:

@@ -14,6 +14,9 @@ from urllib.parse import urlsplit
 
 from loadtests.open_loop import percentile
 
+PAUSE_S = 0.01
+"""How long it may take until requests become due again after a pause."""
+
 
 @dataclass(frozen=True, slots=True)
 class Digit:
@@ -49,6 +52,7 @@ class Stream:
     drains: bool = True
     """Whether what was due by the end is still sent."""
     replies: list[Reply] = field(default_factory=list)
+    _is_paused: bool = False
 
     def failures(self) -> list[Reply]:
         """Replies that are not 200."""
@@ -72,6 +76,7 @@ class Stream:
         there_is_work, is_over = threading.Semaphore(0), threading.Event()
         clients = [threading.Thread(target=self._client, args=(queue, there_is_work)) for _ in range(self.clients)]
         pace = threading.Thread(target=self._pace, args=(queue, there_is_work, is_over))
+        collects_garbage = gc.isenabled()
         gc.disable()
         for thread in (*clients, pace):
             thread.start()
@@ -86,16 +91,30 @@ class Stream:
             there_is_work.release(self.clients)
             for thread in clients:
                 thread.join()
-            gc.enable()
+            if collects_garbage:
+                gc.enable()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let nothing become due until the block ends."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
 
     def _pace(self, queue: deque[tuple[int, float]], work: threading.Semaphore, is_over: threading.Event) -> None:
-        started = time.monotonic()
+        due = time.monotonic()
         for number in itertools.count():
-            due = started + number / self.rate
             if is_over.wait(max(0.0, due - time.monotonic())):
                 return
+            while self._is_paused:
+                if is_over.wait(PAUSE_S):
+                    return
+                due = time.monotonic()
             queue.append((number, due))
             work.release()
+            due += 1 / self.rate
 
     def _client(self, queue: deque[tuple[int, float]], work: threading.Semaphore) -> None:
         address = urlsplit(self.address).netloc

@@ -23,6 +23,8 @@ from loadtests.traffic import STARTUP_TIMEOUT_S
 from models.store import DEFAULT_ROOT, Store
 
 MODEL, CHAMPION = "digits", 2
+CLIENTS = 8
+"""How many send at once where it is asked how much is answered at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,18 @@ def _is_complete(address: str) -> bool:
             return False
         time.sleep(0.5)
     return True
+
+
+def load(made: LiveChampion, share: float, seconds: float = 8.0) -> None:
+    """Have the stream send a share of what the service answers at most, which is measured in a closed loop now."""
+    flood = Stream(made.serving.address, made.stream.digits, 5000, clients=CLIENTS, drains=False)
+    with made.stream.paused():
+        began = time.monotonic()
+        with flood.flowing():
+            time.sleep(seconds)
+            most = sum(reply.status == 200 for reply in flood.replies) / (time.monotonic() - began)
+    made.stream.rate = share * most
+    print(f"{most:.0f} requests/s are answered at most, {made.stream.rate:.0f} are sent")
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Weight changes and whole swaps of the champion under a steady load; does anybody notice? `make swaps`.
 
-The load is a share of what the service answers at most (measured first, in a closed loop of eight clients). Then, in
-turns, because a machine's speed changes by the minute: nothing changes, and the weights change again and again; later
-the champion is swapped again and again (challenge, promote, retire the former one). Requests carry a user, so it shows
-too whether users keep their variant while weights stay, and how many change when they move.
+In turns, because a machine's speed changes by the minute: nothing changes, and the weights change again and again;
+later the champion is swapped again and again (challenge, promote, retire the former one). The load is a share of what
+the service answers at most (in a closed loop of eight clients), which is measured before each turn. Requests carry a
+user, so it shows too whether users keep their variant while weights stay, and how many change when they move.
 """
 
 import argparse
@@ -17,14 +17,13 @@ from dataclasses import dataclass, replace
 from jobs.rollout import plan_promote, plan_weights
 from loadtests import second_core
 from loadtests.digit_stream import Reply, Stream
-from loadtests.live_champion import CHAMPION, MODEL, LiveChampion, live_champion
+from loadtests.live_champion import CHAMPION, MODEL, LiveChampion, live_champion, load
 from loadtests.open_loop import percentile
 from loadtests.operators import AUTHOR, Operator
 from loadtests.spoiled_models import is_as_good, publish_spoilt
 
 HEAD = "| span | changes | s | requests | failed | p50 ms | p99 ms | slowest ms |\n|---|---|---|---|---|---|---|---|"
 USERS = 2000
-CLIENTS = 8
 SETTLED_S = 2.0
 """After a change is true, Routers have half a second to hear of it and HAProxy a second or two; what is due before that
 counts for neither side."""
@@ -58,6 +57,8 @@ class Span:
 class Turn:
     """A span without changes, and the one with them that followed."""
 
+    rate: float
+    """Requests a second."""
     quiet: Span
     changing: Span
 
@@ -76,20 +77,11 @@ def together(spans: Sequence[Span]) -> Span:
 def table(turns: Sequence[Turn]) -> str:
     """Rows for all turns together, and what each of them came to."""
     rows = [together([each.quiet for each in turns]).row(), together([each.changing for each in turns]).row()]
-    p99s = ", ".join(f"{each.quiet.p99_ms:.0f} -> {each.changing.p99_ms:.0f}" for each in turns)
+    p99s = ", ".join(
+        f"{each.quiet.p99_ms:.0f} -> {each.changing.p99_ms:.0f} ({each.rate:.0f} requests/s)" for each in turns
+    )
     median = statistics.median(each.ratio for each in turns)
     return "\n".join([HEAD, *rows]) + f"\n\np99 by turns, ms: {p99s}; the median of the ratios is {median:.1f}.\n"
-
-
-def capacity(made: LiveChampion, seconds: float = 10.0) -> float:
-    """Requests a second that a closed loop gets answered: a stream that is far too fast for its clients."""
-    flood = Stream(made.serving.address, made.stream.digits, 5000, clients=CLIENTS, drains=False)
-    began = time.monotonic()
-    with flood.flowing():
-        time.sleep(seconds)
-        answered = sum(reply.status == 200 for reply in flood.replies)
-        elapsed = time.monotonic() - began
-    return answered / elapsed
 
 
 def quiet_span(made: LiveChampion, seconds: float) -> Span:
@@ -116,9 +108,10 @@ def in_turns(
     """Make so many changes in turns, each after some seconds without any."""
     made_turns = []
     for turn in range(options.turns):
+        load(made, options.load)
         quiet = quiet_span(made, options.quiet)
         numbers = range(count * turn // options.turns, count * (turn + 1) // options.turns)
-        made_turns.append(Turn(quiet, span(made, name, numbers, options.pause, change)))
+        made_turns.append(Turn(made.stream.rate, quiet, span(made, name, numbers, options.pause, change)))
         time.sleep(SETTLED_S)
     return made_turns
 
@@ -174,10 +167,7 @@ def main() -> None:
         origin = made.store.manifest(MODEL, CHAMPION)
         assert origin is not None
         version, *swapped_in = (publish_spoilt(made.store, origin, is_as_good) for _ in range(1 + options.swaps))
-        most = capacity(made)
-        rate = options.load * most
-        print(f"capacity {most:.0f} requests/s, offered {rate:.0f}")
-        stream = Stream(made.serving.address, made.stream.digits, rate, users=USERS, clients=32)
+        stream = Stream(made.serving.address, made.stream.digits, made.stream.rate, users=USERS, clients=32)
         made = replace(made, stream=stream)
         operator = made.operator
         with stream.flowing():
@@ -190,13 +180,13 @@ def main() -> None:
             realisations = []
             for share in (0.1, 0.2, 0.5):
                 weigh(operator, version, share)
-                realisations.append(realised(made, version, share, 3 * USERS / rate))
+                realisations.append(realised(made, version, share, 3 * USERS / stream.rate))
             moved = moves(made, version, operator)
             operator.retire(version)
             time.sleep(5)
             swaps = in_turns(made, "swaps", options.swaps, options, swap(swapped_in, operator))
     print(f"after: {second_core.line()}")
-    print(f"\n{options.load:g} of a capacity of {most:.0f} requests/s: {rate:.0f}/s\n")
+    print(f"\n{options.load:g} of what is answered at most\n")
     print(table(weights))
     print(table(swaps))
     print("| declared share | realised | standard deviations | users | requests | changed variant |")

@@ -33,8 +33,7 @@ def loop(request: pytest.FixtureRequest) -> Iterator[None]:
 class Fleet:
     """Replicas that Ray Serve would choose from, one after the other; it counts what comes to whom."""
 
-    def __init__(self, names: Sequence[str], predict: Callable[[Any], Awaitable[Any]], calls: int = 2) -> None:
-        self.calls = calls
+    def __init__(self, names: Sequence[str], predict: Callable[[Any], Awaitable[Any]]) -> None:
         self.came: list[str] = []
         self.introduced = 0
         self.servers = {name: self._server(name, predict) for name in names}
@@ -50,7 +49,7 @@ class Fleet:
     async def introduce(self, busy_s: float) -> AsyncIterator[Address | None]:
         self.introduced += 1
         name = list(self.servers)[self.introduced % len(self.servers)]
-        yield await self.servers[name].address("here", self.calls)
+        yield await self.servers[name].address("here")
         await asyncio.sleep(busy_s)
 
     async def ask(self, bypass: Bypass, item: Any) -> Any:
@@ -121,15 +120,15 @@ def test_who_prepares_goes_past_the_handle_from_the_first_call_on() -> None:
     asyncio.run(scenario())
 
 
-def test_a_replica_gets_no_more_calls_than_it_has_room_for() -> None:
+def test_calls_that_wait_push_no_others_to_the_handle() -> None:
     async def scenario() -> None:
         held = Held()
-        fleet = Fleet(["one"], held.answer, calls=2)
+        fleet = Fleet(["one"], held.answer)
         async with known(fleet) as bypass:
-            asked = [asyncio.ensure_future(fleet.ask(bypass, item)) for item in range(3)]
+            asked = [asyncio.ensure_future(fleet.ask(bypass, item)) for item in range(40)]
             await asyncio.sleep(0.1)
             held.free.set()
-            assert await asyncio.gather(*asked) == [0, 1, "handle"]
+            assert await asyncio.gather(*asked) == [*range(40)]
 
     asyncio.run(scenario())
 
@@ -137,7 +136,7 @@ def test_a_replica_gets_no_more_calls_than_it_has_room_for() -> None:
 def test_the_least_busy_replica_is_called() -> None:
     async def scenario() -> None:
         held = Held()
-        fleet = Fleet(["one", "two"], held.answer, calls=4)
+        fleet = Fleet(["one", "two"], held.answer)
         bypass = Bypass(fleet.introduce, PERIOD_S)
         await fleet.ask(bypass, "first")
         await asyncio.sleep(0.1)
@@ -213,7 +212,7 @@ def test_a_stranger_is_cut_off(said: bytes, monkeypatch: pytest.MonkeyPatch) -> 
 
     async def scenario() -> None:
         server = BypassServer(echo, "one", "here", "127.0.0.1")
-        address = await server.address("there", 1)
+        address = await server.address("there")
         assert address is not None
         reader, writer = await asyncio.open_connection(*address.target)
         writer.write(said)
@@ -229,7 +228,7 @@ def test_a_stranger_is_cut_off(said: bytes, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_call_that_is_sealed_with_another_secret_is_not_answered() -> None:
     async def scenario() -> None:
         fleet = Fleet(["one"], echo)
-        address = await fleet.servers["one"].address("there", 1)
+        address = await fleet.servers["one"].address("there")
         assert address is not None
         channel = await Channel.open(address.target, address.secret)
         assert await channel.call(seal(address.secret, (1,)))
@@ -244,7 +243,7 @@ def test_a_call_that_is_sealed_with_another_secret_is_not_answered() -> None:
 def test_the_socket_is_for_nobody_else_and_goes_with_the_replica() -> None:
     async def scenario() -> None:
         server = BypassServer(echo, "one", "here", "127.0.0.1")
-        address = await server.address("here", 1)
+        address = await server.address("here")
         assert address is not None
         assert isinstance(address.target, str)
         directory = Path(address.target).parent
@@ -355,7 +354,7 @@ def test_a_caller_that_goes_stops_its_call() -> None:
 def test_ray_serve_is_told_of_as_many_calls_as_are_under_way() -> None:
     async def scenario() -> None:
         held = Held()
-        fleet = Fleet(["one"], held.answer, calls=4)
+        fleet = Fleet(["one"], held.answer)
         async with known(fleet) as bypass:
             before, began = fleet.introduced, time.monotonic()
             asked = [asyncio.ensure_future(fleet.ask(bypass, item)) for item in range(3)]
@@ -388,7 +387,7 @@ def test_messages_of_any_size_arrive_whole_and_with_whoever_asked(size: int) -> 
         return item
 
     async def scenario() -> None:
-        fleet = Fleet(["one"], slower_first, calls=4)
+        fleet = Fleet(["one"], slower_first)
         async with known(fleet) as bypass:
             items = [(number, bytes([number]) * size) for number in range(4)]
             assert await asyncio.gather(*(fleet.ask(bypass, item) for item in items)) == items
@@ -421,7 +420,7 @@ def test_who_announces_more_than_may_come_is_cut_off_before_it_comes(monkeypatch
 
     async def scenario() -> None:
         server = BypassServer(echo, "one", "here", "127.0.0.1")
-        address = await server.address("here", 1)
+        address = await server.address("here")
         assert address is not None
         assert isinstance(address.target, str)
         reader, writer = await asyncio.open_unix_connection(address.target)
@@ -529,7 +528,7 @@ def test_another_node_gets_an_address_that_it_can_reach(
 
     async def scenario() -> None:
         server = BypassServer(echo, "one", "here", "127.0.0.1")
-        near, far = await server.address("here", 1), await server.address("there", 1)
+        near, far = await server.address("here"), await server.address("there")
         assert near is not None
         assert (far is not None) is offered
         if far is not None:
