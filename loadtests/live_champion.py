@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -105,7 +105,7 @@ def _is_complete(address: str) -> bool:
 
 def load(made: LiveChampion, share: float, seconds: float = 8.0) -> None:
     """Have the stream send a share of what the service answers at most, which is measured in a closed loop now."""
-    flood = Stream(made.serving.address, made.stream.digits, 5000, clients=CLIENTS, drains=False)
+    flood = replace(made.stream, rate=5000, clients=CLIENTS, drains=False, replies=[])
     with made.stream.paused():
         began = time.monotonic()
         with flood.flowing():
