@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from statistics import median
 from typing import Any
 
 from jobs.service import get_json
@@ -85,32 +86,37 @@ def crash(made: LiveChampion, version: int) -> None:
         os.kill(pid, signal.SIGSEGV)
 
 
-def shadowed(made: LiveChampion, version: int, seconds: float, share: float) -> list[str]:
+def shadowed(made: LiveChampion, version: int, turns: int, seconds: float, share: float) -> list[str]:
     """The champion's latency with and without a slow shadow of every request, in turns; rows of a table.
 
     The load is a share of what is answered at most.
     """
-    rows = []
-    for turn in range(3):
+    rows, ratios = [], []
+    for turn in range(turns):
         load(made, share)
+        p99s = []
         for is_shadowed in (False, True):
             if is_shadowed:
                 made.operator.challenge(version, 1.0, "shadows")
                 time.sleep(3)
             began, before = time.monotonic(), len(made.stream.replies)
             time.sleep(seconds)
-            p99 = made.stream.p99_ms(began, began + seconds)
+            p99s.append(made.stream.p99_ms(began, began + seconds))
             replies = made.stream.replies[before:]
             failed = sum(reply.status != 200 for reply in replies)
             seen = statistics(made, version) if is_shadowed else {}
             if is_shadowed:
                 made.operator.retire(version)
             rows.append(
-                f"| {turn + 1} | {'yes' if is_shadowed else 'no'} | {len(replies)} | {failed} | {p99:.0f} |"
+                f"| {turn + 1} | {'yes' if is_shadowed else 'no'} | {len(replies)} | {failed} | {p99s[-1]:.0f} |"
                 f" {seen.get('compared', '')} | {seen.get('dropped', '')} |"
             )
             print(rows[-1])
-    return rows
+        ratios.append(p99s[1] / p99s[0])
+    return [
+        *rows,
+        f"\nWith a shadow the p99 is {median(ratios):.2f} times what it is without, by the median of the turns.",
+    ]
 
 
 def main() -> None:
@@ -121,6 +127,7 @@ def main() -> None:
     parser.add_argument(
         "--shadow-seconds", type=float, default=20.0, help="each turn with or without a shadow; 0: none"
     )
+    parser.add_argument("--shadow-turns", type=int, default=3, help="how often, each time without and with one")
     parser.add_argument(
         "--load", type=float, default=0.6, help="beside a shadow: share of the capacity, each turn anew"
     )
@@ -138,7 +145,7 @@ def main() -> None:
                     rows.append(meet(made, name, version, options.share, crash if name == "crashes" else None))
             if options.shadow_seconds:
                 version = publish_spoilt(made.store, origin, is_slow)
-                shadow_rows = shadowed(made, version, options.shadow_seconds, options.load)
+                shadow_rows = shadowed(made, version, options.shadow_turns, options.shadow_seconds, options.load)
     failed = len(made.stream.failures())
     print(
         "\n| challenger | stopped after | requests put to it | failed | answered to clients | clients that saw an error"
