@@ -33,6 +33,9 @@ CONNECT_TIMEOUT_S = 2.0
 REFUSED_S = 60.0
 """Where a replica offers no way past the handle, or one that leads nowhere, nobody asks again for so long."""
 
+FULL = 2
+"""A replica works on one call and takes the next; where others are out of reach, they get what is more."""
+
 FORGOTTEN_S = 30.0
 """A replica that was neither introduced nor answered for so long is forgotten."""
 
@@ -93,8 +96,8 @@ class Load:
 class Bypass:
     """Calls the replicas of one deployment directly, whichever of them has the fewest calls.
 
-    How many that are is for whoever calls to say: a call may wait for another deployment, or in a replica for a thread,
-    and through the handle it would wait no less.
+    It sets no limit: lanes bound the calls under way. Where some replicas are out of reach, what is too much for the
+    others goes to them through the handle.
     """
 
     def __init__(self, introduce: Introduce, period_s: float = PERIOD_S) -> None:
@@ -103,13 +106,13 @@ class Bypass:
         self._replicas: dict[str, Replica] = {}
         self._load = Load()
         self._owed = 0.0
-        self._asks_from = float("-inf")
+        self._refused_until = float("-inf")
         self._asking: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._telling: set[asyncio.Task[None]] = set()
 
     async def call(self, arguments: tuple[Any, ...], through_handle: Callable[[], Awaitable[Any]]) -> Any:
-        """Have the least busy replica answer; through the handle where none is known.
+        """Have the least busy replica answer; through the handle where none is known that it should be.
 
         Raises a TiltyardError, Gone, or whatever Ray Serve raises.
         """
@@ -126,7 +129,7 @@ class Bypass:
             finally:
                 replica.in_flight -= 1
                 self._load.add(-1)
-        if not self._asking and time.monotonic() >= self._asks_from:
+        if not self._asking and time.monotonic() >= self._refused_until:
             self._ask()
         return await through_handle()
 
@@ -136,7 +139,9 @@ class Bypass:
             self._ask()
 
     def _least_busy(self) -> Replica | None:
-        return min(self._replicas.values(), key=lambda each: (each.in_flight, random.random()), default=None)
+        least = min(self._replicas.values(), key=lambda each: (each.in_flight, random.random()), default=None)
+        is_full = least is not None and least.in_flight >= FULL
+        return None if is_full and time.monotonic() < self._refused_until else least
 
     def _ask(self) -> None:
         start(self._be_introduced(), self._asking)
@@ -148,7 +153,7 @@ class Bypass:
                 stream = self._introduce(self._period_s)
                 address = await anext(stream)
                 if address is None or not await self._is_known(address):
-                    self._asks_from = time.monotonic() + REFUSED_S
+                    self._refused_until = time.monotonic() + REFUSED_S
                 async for _ in stream:
                     pass
         except Exception as error:  # whoever calls goes through the handle, and is told by that what is wrong

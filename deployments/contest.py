@@ -55,13 +55,13 @@ class Contest:
 
     async def answer(self, asked: Asked) -> list[Served]:
         """Every item's outcome. Raises a TiltyardError where nobody could answer any."""
-        drawn = [version for version, share in asked.policy.shadows.items() if share and random.random() < share]
-        shadows = self._copies.admitted(asked.variant.model, drawn)
+        shadows = [version for version, share in asked.policy.shadows.items() if share and random.random() < share]
+        is_shared = self._copies.has_room(asked.variant.model, shadows)
         try:
             if asked.variant.name == "challenger" and not asked.variant.by_number:
-                served = await self._challenge(asked, bool(shadows))
+                served = await self._challenge(asked, is_shared)
             else:
-                served = await self._ask(asked.variant, asked, bool(shadows))
+                served = await self._ask(asked.variant, asked, is_shared)
         except BaseException as error:
             if self._log is not None:
                 self._log.note_failure(asked, error, self._lane_of(asked.variant.key).known)

@@ -1,7 +1,7 @@
 """Copies of requests, for those who only watch: shadows, and the champion beside a challenger's answer.
 
-They cost the answer nothing: they go out when it is ready, and only as many as their budget allows; one too many is
-dropped and counted. A shadow computes with what the others leave of the machine.
+No answer waits for them: they go out when it is ready, and only as many as their budget allows; one too many is dropped
+and counted. A shadow computes with what the others leave of the machine.
 """
 
 import asyncio
@@ -46,13 +46,14 @@ class Copies:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def forget(self, live: set[Key]) -> None:
-        """Drop versions that are gone."""
+        """Drop versions that are gone, and owe nothing."""
         for key in self._budgets.keys() - live:
-            del self._budgets[key]
+            if not self._budgets[key].on_their_way:
+                del self._budgets[key]
 
-    def admitted(self, model: str, shadows: Sequence[int]) -> list[int]:
-        """Those of the shadows that have room now; for the others the copy is dropped before anybody prepares it."""
-        return [shadow for shadow in shadows if self._has_room((model, shadow), (model, shadow))]
+    def has_room(self, model: str, shadows: Sequence[int]) -> bool:
+        """Whether any of the shadows would get a copy now, so that what is decoded is worth keeping for it."""
+        return any(self._budgets[model, shadow].has_room for shadow in shadows)
 
     def watchers(self, asked: Asked, served: Sequence[Served], shadows: Sequence[int]) -> list[Watcher]:
         """Who gets a copy: each of the shadows, and of a share of a challenger's requests the champion."""
@@ -60,42 +61,32 @@ class Copies:
         is_challengers = any(each.variant.name == "challenger" for each in served) and not asked.variant.by_number
         if is_challengers and random.random() < asked.policy.guard.compare:
             watchers.append((asked.champion, asked.variant.version))
-        return [
-            (watcher, judged)
-            for watcher, judged in watchers
-            if self._has_room(watcher.key, (asked.variant.model, judged))
-        ]
-
-    def _has_room(self, key: Key, judged: Key) -> bool:
-        has_room = self._budgets[key].has_room
-        if not has_room:
-            self._scores.note_dropped(judged)
-        return has_room
+        there_is_room = []
+        for watcher, judged in watchers:
+            if self._budgets[watcher.key].has_room:
+                there_is_room.append((watcher, judged))
+            else:
+                self._scores.note_dropped((asked.variant.model, judged))
+        return there_is_room
 
     def send(
         self, asked: Asked, served: Sequence[Served], watchers: Sequence[Watcher], records: Sequence[Record] = ()
     ) -> None:
         """Send a copy to each; wait for none. The champion's answer is told beside the `records` of a challenger's."""
         for watcher, _ in watchers:
-            start(self._send(watcher, asked, served, records, self._budgets[watcher.key].take()), self._tasks)
+            self._budgets[watcher.key].take()
+            start(self._send(watcher, asked, served, records), self._tasks)
 
-    async def _send(
-        self,
-        watcher: Variant,
-        asked: Asked,
-        served: Sequence[Served],
-        records: Sequence[Record],
-        give_back: Callable[[float], None],
-    ) -> None:
+    async def _send(self, watcher: Variant, asked: Asked, served: Sequence[Served], records: Sequence[Record]) -> None:
         items = [item for item, each in enumerate(served) if isinstance(each.outcome, Answer)]
-        started, computed_s = time.perf_counter(), 0.0
+        started, busy_ms = time.perf_counter(), 0.0
         try:
             if not items:
                 return
             outcomes = await self._asked(watcher, asked, items)
             milliseconds = (time.perf_counter() - started) * 1000
             if watcher.name == "shadow":
-                computed_s = sum(each.timing.compute_ms for each in outcomes if isinstance(each, Answer)) / 1000
+                busy_ms = self._busy_ms(asked, items, outcomes, milliseconds)
                 self._note(watcher, asked, items, outcomes, milliseconds)
             agreements = self._compare({item: served[item] for item in items}, watcher, outcomes, asked)
             if self._log is not None and watcher.name == "shadow":
@@ -107,7 +98,13 @@ class Copies:
         except Exception:  # nobody waits who could be told
             logger.exception("a copy for %s version %d failed", watcher.model, watcher.version)
         finally:
-            give_back(computed_s)
+            self._budgets[watcher.key].give_back(busy_ms / 1000)
+
+    def _busy_ms(self, asked: Asked, items: Sequence[int], outcomes: Sequence[Outcome], milliseconds: float) -> float:
+        """How long a shadow was busy with a copy: as it says of one row, else as long as that took in all."""
+        if len(items) == 1 and asked.question.rows(items[0]) == 1 and isinstance(outcomes[0], Answer):
+            return outcomes[0].timing.compute_ms
+        return milliseconds
 
     async def _asked(self, watcher: Variant, asked: Asked, items: Sequence[int]) -> list[Outcome]:
         lane, deadline = self._lane_of(watcher.key), time.monotonic() + TIMEOUT_S

@@ -66,7 +66,7 @@ class ModelServer(PredictingReplica):
         return Reply(outcomes, self._capacity)
 
     # It never holds a batch back: what it has closed meets again where a thread becomes free. 8 x 32 calls are as many
-    # as a replica takes.
+    # as a replica takes through its handle, and more than lanes have on their way to it.
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0, max_concurrent_batches=32)  # type: ignore[untyped-decorator]
     async def _merge(self, calls: list[Call]) -> list[list[Outcome] | BaseException]:
         """Take calls of several Routers together; an error is for its call alone."""

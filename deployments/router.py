@@ -28,6 +28,7 @@ from models.errors import (
     TiltyardError,
     VersionNotFound,
 )
+from models.machine import cores
 from models.manifest import Manifest
 from models.policy import ModelPolicy, RoutingPolicy, Sticky
 from models.signature import Tensors
@@ -68,7 +69,7 @@ class Router:
         self._shares: Shares = {}
         self._started = time.time()
         self._is_contested = False
-        copy_limits = CopyLimits.of(settings.max_copies, settings.shadow_duty_cycle)
+        copy_limits = CopyLimits.of(settings.max_copies, settings.shadow_duty_cycle, cores())
         self.contest = Contest(self._lane, copy_limits, log)
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._max_requests_per_version = self._max_requests_per_champion = settings.max_concurrent_requests

@@ -18,12 +18,12 @@ class GatewaySettings(BaseModel):
     `max_concurrent_requests` is per Router replica: one more is answered 503 at once. `request_timeout_s` is the
     deadline of a request, reading its body included. `preprocessor_threads` decode images inside one Preprocessor.
     `max_copies` requests at a time are on their way to one version that only watches, from one Router; more are dropped
-    and counted. So are those that would keep a shadow computing for more than `shadow_duty_cycle` of the time, which is
-    a twentieth for each core of the Router's machine where it is not given, and at most 1: no limit. `store` is where
-    the referee keeps each model's history. `operator_key_sha256` is the SHA-256, in hex, of the key that /operations
-    asks for; without it there are no operations over HTTP. They edit `serve_config`, a path on the Router's machine
-    (relative to the project's root), and apply it through the Ray `dashboard`. `traffic_log` says what is remembered of
-    the traffic; with null nothing is.
+    and counted. So are copies that would keep a shadow busy for more than `shadow_duty_cycle` of the time, per version
+    and Router, too: by default a twentieth for each core of the Router's machine, and at most 1, which is no limit.
+    `store` is where the referee keeps each model's history. `operator_key_sha256` is the SHA-256, in hex, of the key
+    that /operations asks for; without it there are no operations over HTTP. They edit `serve_config`, a path on the
+    Router's machine (relative to the project's root), and apply it through the Ray `dashboard`. `traffic_log` says what
+    is remembered of the traffic; with null nothing is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from deployments.machine import resident_bytes
 from models.backends import prepared_sizes
 from models.errors import InvalidVersion, ModelFailed, TiltyardError
 from models.golden import GOLDEN, read_golden
+from models.machine import resident_bytes
 from models.manifest import ArtifactKind
 from models.signature import Tensors
 from models.store import Store

@@ -9,10 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from deployments.machine import available_bytes
 from jobs.frontier import Measured, Setting
 from jobs.measured_replica import COMMAND, Load, Loaded, Ran, Run, WarmUp
 from models.errors import ModelFailed, ModelUnavailable, TiltyardError
+from models.machine import available_bytes
 
 ANSWER_TIMEOUT_S = 300.0
 RAY_REPLICA_BYTES = 160 * 1024**2

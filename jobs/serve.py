@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from deployments.machine import cores
 from jobs.serve_config import MODEL_VERSION, ServeConfig
 from jobs.service import DASHBOARD, Service, get_json
 from models.errors import ServiceError
+from models.machine import cores
 from models.store import DEFAULT_ROOT, Store
 
 # Read by Ray at import, so they must be set before it starts. A value that is set already stays.

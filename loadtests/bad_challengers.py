@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from jobs.service import get_json
-from loadtests.live_champion import CHAMPION, MODEL, LiveChampion, live_champion, load
+from loadtests.live_champion import CHAMPION, MODEL, LiveChampion, live_champion, offer
 from loadtests.spoiled_models import SPOILERS, is_as_good, is_slow, publish_spoilt
 from models.rollout import History
 
@@ -93,7 +93,7 @@ def shadowed(made: LiveChampion, version: int, turns: int, seconds: float, share
     """
     rows, ratios = [], []
     for turn in range(turns):
-        load(made, share)
+        offer(made, share)
         p99s = []
         for is_shadowed in (False, True):
             if is_shadowed:
@@ -121,7 +121,7 @@ def shadowed(made: LiveChampion, version: int, turns: int, seconds: float, share
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Bad challengers on live traffic: who notices?")
-    parser.add_argument("--rate", type=float, default=60.0, help="requests per second")
+    parser.add_argument("--rate", type=float, default=60.0, help="requests per second, but beside a shadow")
     parser.add_argument("--share", type=float, default=0.2, help="the challenger's share of them")
     parser.add_argument("--only", action="append", help=f"one of: {', '.join(SPOILERS)}, crashes; may be repeated")
     parser.add_argument(

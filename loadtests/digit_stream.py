@@ -52,7 +52,7 @@ class Stream:
     drains: bool = True
     """Whether what was due by the end is still sent."""
     replies: list[Reply] = field(default_factory=list)
-    _is_paused: bool = False
+    _is_paused: bool = field(default=False, init=False)
 
     def failures(self) -> list[Reply]:
         """Replies that are not 200."""

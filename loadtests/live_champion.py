@@ -23,6 +23,10 @@ from loadtests.traffic import STARTUP_TIMEOUT_S
 from models.store import DEFAULT_ROOT, Store
 
 MODEL, CHAMPION = "digits", 2
+SETTLED_S = 2.0
+"""After a change is true, Routers have half a second to hear of it and HAProxy a second or two; what is due before that
+counts for neither side."""
+
 CLIENTS = 8
 """How many send at once where it is asked how much is answered at most."""
 
@@ -103,15 +107,17 @@ def _is_complete(address: str) -> bool:
     return True
 
 
-def load(made: LiveChampion, share: float, seconds: float = 8.0) -> None:
+def offer(made: LiveChampion, share: float, seconds: float = 8.0) -> None:
     """Have the stream send a share of what the service answers at most, which is measured in a closed loop now."""
     flood = replace(made.stream, rate=5000, clients=CLIENTS, drains=False, replies=[])
     with made.stream.paused():
+        time.sleep(SETTLED_S)  # what was due is answered
         began = time.monotonic()
         with flood.flowing():
             time.sleep(seconds)
             most = sum(reply.status == 200 for reply in flood.replies) / (time.monotonic() - began)
-    made.stream.rate = share * most
+        made.stream.rate = share * most
+        time.sleep(SETTLED_S)
     print(f"{most:.0f} requests/s are answered at most, {made.stream.rate:.0f} are sent")
 
 

@@ -17,16 +17,13 @@ from dataclasses import dataclass, replace
 from jobs.rollout import plan_promote, plan_weights
 from loadtests import second_core
 from loadtests.digit_stream import Reply, Stream
-from loadtests.live_champion import CHAMPION, MODEL, LiveChampion, live_champion, load
+from loadtests.live_champion import CHAMPION, MODEL, SETTLED_S, LiveChampion, live_champion, offer
 from loadtests.open_loop import percentile
 from loadtests.operators import AUTHOR, Operator
 from loadtests.spoiled_models import is_as_good, publish_spoilt
 
 HEAD = "| span | changes | s | requests | failed | p50 ms | p99 ms | slowest ms |\n|---|---|---|---|---|---|---|---|"
 USERS = 2000
-SETTLED_S = 2.0
-"""After a change is true, Routers have half a second to hear of it and HAProxy a second or two; what is due before that
-counts for neither side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +105,7 @@ def in_turns(
     """Make so many changes in turns, each after some seconds without any."""
     made_turns = []
     for turn in range(options.turns):
-        load(made, options.load)
+        offer(made, options.load)
         quiet = quiet_span(made, options.quiet)
         numbers = range(count * turn // options.turns, count * (turn + 1) // options.turns)
         made_turns.append(Turn(made.stream.rate, quiet, span(made, name, numbers, options.pause, change)))

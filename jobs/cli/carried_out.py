@@ -35,9 +35,9 @@ def author(by: str = "operator", because: str | None = None) -> Author:
 
 def carried_out(plan: Callable[[], Any], options: Options) -> None:
     """Plan a change, show what it means, and unless it is a dry run, make it true and print before and after."""
-    from deployments.machine import available_bytes
     from jobs import change as changes
     from jobs.memory import needed_bytes
+    from models.machine import available_bytes
 
     with changes.alone(options.file):
         change: changes.Change = plan()

@@ -39,12 +39,12 @@ def deploy(
     file names a champion, and with NAME@VERSION, nothing that runs is touched: the version is loaded beside the
     champion without traffic of its own, to be asked by ?version=N; the first one of a model becomes its champion.
     """
-    from deployments.machine import available_bytes
     from jobs import change as changes
     from jobs.deploy import plan_deploy
     from jobs.memory import needed_bytes
     from jobs.serve_config import ServeConfig
     from jobs.version_policy import check_published, plan_live
+    from models.machine import available_bytes
 
     opened = Store(store)
     model, version = parse_version(name, opened)
@@ -77,10 +77,10 @@ def undeploy(
     address: AddressOption = DASHBOARD,
 ) -> None:
     """Stop serving a version or a model; it stays in the store."""
-    from deployments.machine import available_bytes
     from jobs import change as changes
     from jobs import deploy
     from jobs.memory import needed_bytes
+    from models.machine import available_bytes
 
     model, _, number = name.partition("@")
     with changes.alone(file):

@@ -37,11 +37,11 @@ def tune(
     store: StoreOption = DEFAULT_ROOT,
 ) -> None:
     """Measure, show, ask, write."""
-    from deployments import machine
     from jobs import change as changes
     from jobs import sizing
     from jobs.frontier import choose
     from jobs.tune import tune as measure
+    from models import machine
 
     opened = Store(store)
     model, number = parse_version(name if version is None else f"{name}@{version}", opened)

@@ -33,7 +33,10 @@ def loop(request: pytest.FixtureRequest) -> Iterator[None]:
 class Fleet:
     """Replicas that Ray Serve would choose from, one after the other; it counts what comes to whom."""
 
-    def __init__(self, names: Sequence[str], predict: Callable[[Any], Awaitable[Any]]) -> None:
+    def __init__(
+        self, names: Sequence[str], predict: Callable[[Any], Awaitable[Any]], out_of_reach: Sequence[str] = ()
+    ) -> None:
+        self.out_of_reach = out_of_reach
         self.came: list[str] = []
         self.introduced = 0
         self.servers = {name: self._server(name, predict) for name in names}
@@ -49,7 +52,7 @@ class Fleet:
     async def introduce(self, busy_s: float) -> AsyncIterator[Address | None]:
         self.introduced += 1
         name = list(self.servers)[self.introduced % len(self.servers)]
-        yield await self.servers[name].address("here")
+        yield None if name in self.out_of_reach else await self.servers[name].address("here")
         await asyncio.sleep(busy_s)
 
     async def ask(self, bypass: Bypass, item: Any) -> Any:
@@ -129,6 +132,22 @@ def test_calls_that_wait_push_no_others_to_the_handle() -> None:
             await asyncio.sleep(0.1)
             held.free.set()
             assert await asyncio.gather(*asked) == [*range(40)]
+
+    asyncio.run(scenario())
+
+
+def test_what_is_too_much_for_those_within_reach_goes_to_the_others_through_the_handle() -> None:
+    async def scenario() -> None:
+        held = Held()
+        fleet = Fleet(["one", "far"], held.answer, out_of_reach=["far"])
+        async with known(fleet) as bypass:
+            while len(bypass._replicas) < 1 or bypass._refused_until < 0:
+                bypass._ask()
+                await asyncio.sleep(0.05)
+            asked = [asyncio.ensure_future(fleet.ask(bypass, item)) for item in range(4)]
+            await asyncio.sleep(0.1)
+            held.free.set()
+            assert await asyncio.gather(*asked) == [0, 1, "handle", "handle"]
 
     asyncio.run(scenario())
 

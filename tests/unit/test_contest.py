@@ -258,19 +258,51 @@ def test_a_shadow_that_hangs_holds_nobody_up_and_what_it_misses_is_counted() -> 
     asyncio.run(run())
 
 
-def test_a_slow_shadow_rests_after_a_copy() -> None:
-    async def take_long(inputs: Tensors) -> Tensors:
-        await asyncio.sleep(0.05)
-        return inputs
+async def take_long(inputs: Tensors) -> Tensors:
+    await asyncio.sleep(0.2)
+    return inputs
 
+
+async def fail_late(inputs: Tensors) -> Tensors:
+    await asyncio.sleep(0.2)
+    raise ModelFailed("it failed")
+
+
+@pytest.mark.parametrize("behaviour", [take_long, fail_late])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_slow_shadow_rests_after_a_copy(behaviour: Behaviour, rows: int) -> None:
     async def run() -> None:
-        versions = Versions(v1=echo, v3=take_long)
+        versions = Versions(v1=echo, v3=behaviour)
         router = router_of(versions, shadows={3: 1.0})
-        await ask(router)
-        await until(lambda: seen(router, 3).compared == 1)
-        await ask(router)
+        inputs = {"x": np.repeat(ROW["x"], rows, axis=0)}
+        await ask(router, inputs=inputs)
+        await until(lambda: seen(router, 3).compared + seen(router, 3).failed == 1)
+        await ask(router, inputs=inputs)  # it rests for 1.8 s
         assert seen(router, 3).dropped == 1
         assert versions.asked == {1: 2, 3: 1}
+
+    asyncio.run(run())
+
+
+def test_what_is_not_answered_is_not_missed_by_a_shadow() -> None:
+    async def run() -> None:
+        router = router_of(Versions(v1=refuse, v3=hang), shadows={3: 1.0})
+        router.contest._copies._budgets["digits", 3].on_their_way = 2
+        with pytest.raises(ModelFailed):
+            await ask(router)
+        assert seen(router, 3).dropped == 0
+
+    asyncio.run(run())
+
+
+def test_a_version_that_comes_back_has_no_more_copies_than_before() -> None:
+    async def run() -> None:
+        router = router_of(Versions(v1=echo, v3=hang), shadows={3: 1.0})
+        await ask(router)
+        await ask(router)
+        router.contest.forget({("digits", 1)})
+        await ask(router)
+        assert seen(router, 3).dropped == 1
 
     asyncio.run(run())
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.machine import available_bytes, cores, resident_bytes
+from models.machine import available_bytes, cores, resident_bytes
 
 ALLOWED = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 MIB = 1024**2
