@@ -86,7 +86,7 @@ class Copies:
             outcomes = await self._asked(watcher, asked, items)
             milliseconds = (time.perf_counter() - started) * 1000
             if watcher.name == "shadow":
-                busy_ms = self._busy_ms(asked, items, outcomes, milliseconds)
+                busy_ms = _busy_ms(asked, items, outcomes, milliseconds)
                 self._note(watcher, asked, items, outcomes, milliseconds)
             agreements = self._compare({item: served[item] for item in items}, watcher, outcomes, asked)
             if self._log is not None and watcher.name == "shadow":
@@ -99,12 +99,6 @@ class Copies:
             logger.exception("a copy for %s version %d failed", watcher.model, watcher.version)
         finally:
             self._budgets[watcher.key].give_back(busy_ms / 1000)
-
-    def _busy_ms(self, asked: Asked, items: Sequence[int], outcomes: Sequence[Outcome], milliseconds: float) -> float:
-        """How long a shadow was busy with a copy: as it says of one row, else as long as that took in all."""
-        if len(items) == 1 and asked.question.rows(items[0]) == 1 and isinstance(outcomes[0], Answer):
-            return outcomes[0].timing.compute_ms
-        return milliseconds
 
     async def _asked(self, watcher: Variant, asked: Asked, items: Sequence[int]) -> list[Outcome]:
         lane, deadline = self._lane_of(watcher.key), time.monotonic() + TIMEOUT_S
@@ -152,3 +146,10 @@ class Copies:
             rows[item] = compare(champions, other, manifest)
         self._scores.note_agreement((watcher.model, judged), asked.request_id, list(chain.from_iterable(rows.values())))
         return rows
+
+
+def _busy_ms(asked: Asked, items: Sequence[int], outcomes: Sequence[Outcome], milliseconds: float) -> float:
+    """How long a shadow was busy with a copy: of one row what it says itself, else all the time that it took."""
+    if len(items) == 1 and asked.question.rows(items[0]) == 1 and isinstance(outcomes[0], Answer):
+        return outcomes[0].timing.compute_ms
+    return milliseconds
