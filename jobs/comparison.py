@@ -6,11 +6,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.service import get_json
+from models.checks import Decision
 from models.errors import ModelNotFound, ServiceError, ServiceNotRunning
 from models.store import check_name
 from models.validation import first_fault
-
-Decision = Literal["hold", "pass", "rollback"]
 
 
 class _Read(BaseModel):
@@ -64,7 +63,7 @@ class Check(_Read):
 class Verdict(_Read):
     """What the referee thinks of a variant, and why."""
 
-    decision: Decision
+    decision: Literal["hold", "pass", "rollback"]
     because: str = ""
     checks: tuple[Check, ...] = ()
 

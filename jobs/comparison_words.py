@@ -113,7 +113,7 @@ def _errors(comparison: Comparison, report: VariantReport) -> str:
     if ours <= theirs:
         words = "no more often" if report.variant == "shadow" else "no more errors"
         return f"{verb} {words}" + ("" if decision == "pass" else " so far")
-    much = {"pass": "slightly more", "hold": "more", "rollback": "too many" if verb == "with" else "too"}[decision]
+    much = {"pass": "slightly more", "rollback": "too many" if verb == "with" else "too"}.get(decision, "more")
     rates = f"({percent(ours)} against {percent(theirs)})"
     return f"{verb} {much} {'often' if verb == 'fails' else 'errors'} {rates}"
 

@@ -53,6 +53,7 @@ def check_state(check: Check) -> State:
     return {
         "pass": State("green", "✓", "Within the limit"),
         "hold": State("yellow", "…", "Undecided"),
+        "no data": State("grey", "–", "Nothing to judge by"),
         "rollback": State("red", "✗", "Beyond the limit"),
     }[check.decision]
 

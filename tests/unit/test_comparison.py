@@ -1,14 +1,21 @@
 import math
+from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 
 from jobs.agreement_matrix import MAX_CLASSES, OTHERS, agreement_matrix
 from jobs.comparison import Statistics, parse
 from jobs.comparison_charts import interval_plot, latencies
+from jobs.comparison_page import comparison_page
+from jobs.comparison_table import print_comparison
 from jobs.comparison_words import headlines, state
 from jobs.number_words import enumerated, milliseconds, percent, points
 from models.errors import ServiceError
 from models.intervals import Z_95, wilson
+from models.policy import Guard
+from models.variant_statistics import VariantStatistics, bucket
+from models.verdict import Stratum, judge
 from tests import comparisons
 from tests.comparisons import JSON
 
@@ -80,6 +87,17 @@ def test_every_state_has_its_sentence(name: str, colour: str, word: str, sentenc
 def changed(made: JSON, **fields: object) -> JSON:
     made["variants"][1] |= fields
     return made
+
+
+@pytest.mark.parametrize("answers", [0, 10, 2000])
+def test_what_the_referee_says_is_read_and_shown_though_nobody_sends_the_truth(answers: int) -> None:
+    seen = VariantStatistics(answers, Counter(), Counter({bucket(10.0): answers}))
+    verdict = judge([Stratum(seen, seen)], Guard())
+    assert "no data" in {each.decision for each in verdict.checks}
+    comparison = parse(changed(comparisons.hold(), verdict=verdict.model_dump(mode="json")))
+    assert headlines(comparison)
+    assert "Nothing to judge by" in comparison_page(comparison, datetime.now(UTC))
+    print_comparison(comparison)
 
 
 @pytest.mark.parametrize(
