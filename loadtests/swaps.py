@@ -109,7 +109,6 @@ def in_turns(
         quiet = quiet_span(made, options.quiet)
         numbers = range(count * turn // options.turns, count * (turn + 1) // options.turns)
         made_turns.append(Turn(made.stream.rate, quiet, span(made, name, numbers, options.pause, change)))
-        time.sleep(SETTLED_S)
     return made_turns
 
 
