@@ -1,9 +1,10 @@
 """Weight changes and whole swaps of the champion under a steady load; does anybody notice? `make swaps`.
 
-In turns, because a machine's speed changes by the minute: nothing changes, and the weights change again and again;
-later the champion is swapped again and again (challenge, promote, retire the former one). The load is a share of what
-the service answers at most (in a closed loop of eight clients), which is measured before each turn. Requests carry a
-user, so it shows too whether users keep their variant while weights stay, and how many change when they move.
+In turns, because a machine's speed changes by the minute: nothing changes, and the weights change again and again, the
+one first or the other; later the champion is swapped again and again (challenge, promote, retire the former one). The
+load is a share of what the service answers at most (in a closed loop of eight clients), which is measured before each
+turn. Requests carry a user, so it shows too whether users keep their variant while weights stay, and how many change
+when they move.
 """
 
 import argparse
@@ -52,7 +53,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A span without changes, and the one with them that followed."""
+    """A span without changes, and one with them right before or after it."""
 
     rate: float
     """Requests a second."""
@@ -102,13 +103,19 @@ def span(made: LiveChampion, name: str, numbers: Sequence[int], pause_s: float, 
 def in_turns(
     made: LiveChampion, name: str, count: int, options: argparse.Namespace, change: Callable[[int], None]
 ) -> list[Turn]:
-    """Make so many changes in turns, each after some seconds without any."""
+    """Make so many changes in turns, by turns after and before some seconds without any."""
     made_turns = []
     for turn in range(options.turns):
         offer(made, options.load)
-        quiet = quiet_span(made, options.quiet)
         numbers = range(count * turn // options.turns, count * (turn + 1) // options.turns)
-        made_turns.append(Turn(made.stream.rate, quiet, span(made, name, numbers, options.pause, change)))
+        if turn % 2 == 0:
+            quiet = quiet_span(made, options.quiet)
+            changing = span(made, name, numbers, options.pause, change)
+        else:
+            changing = span(made, name, numbers, options.pause, change)
+            time.sleep(SETTLED_S)
+            quiet = quiet_span(made, options.quiet)
+        made_turns.append(Turn(made.stream.rate, quiet, changing))
     return made_turns
 
 
@@ -150,7 +157,7 @@ def main() -> None:
     parser.add_argument("--weights", type=int, default=100, help="number of weight changes")
     parser.add_argument("--swaps", type=int, default=5, help="number of whole swaps")
     parser.add_argument("--load", type=float, default=0.6, help="share of the capacity that is offered")
-    parser.add_argument("--turns", type=int, default=5, help="spans with changes, each after one without")
+    parser.add_argument("--turns", type=int, default=5, help="spans with changes, each beside one without")
     parser.add_argument("--quiet", type=float, default=20.0, help="seconds of a span without changes")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds after each change")
     parser.add_argument("--port", type=int, default=8000)
