@@ -5,6 +5,7 @@ Whoever starts needs this, so it takes nothing but the standard library.
 
 import array
 import fcntl
+import itertools
 import json
 import os
 import socket
@@ -15,24 +16,34 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-ACCEPTED = b"y"
-"""What a fork says that takes over. Whoever hears nothing goes on by itself."""
+READY = b"r"
+"""What a fork says that could go on from here."""
+
+TAKE_OVER = b"t"
+"""What it is told then, by whom it goes on for. If that hears nothing it goes on by itself, and the fork must not."""
 
 WAIT_S = 20.0
 """How long the server may take to import everything; on two full cores it is a few seconds."""
 
-_WORKER = "/default_worker.py"
+ANSWER_S = 5.0
+"""How long either side waits for the other's word."""
+
+NO_JOB = {"RAY_JOB_ID": "f" * 8}
+"""Ray reads its job when it is imported, so that of the server is that of all forks. With none a process fits every
+job: Ray gives it one with its first task."""
+
 _RAYLET = "--raylet-name="
-_SIZE = struct.Struct("!I")
+_KILLS_ORPHANS = "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper"
+_LENGTH_BYTES = 4
 _POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How Ray started a process: its arguments from the script on, its environment, where it runs."""
+    """How Ray started a process: which Python, the script with its arguments, the environment, where it runs."""
 
+    executable: str
     arguments: Sequence[str]
     environment: Mapping[str, str]
     directory: str
@@ -43,34 +54,51 @@ def hand_over(command: Sequence[str]) -> None:
 
     `command` is what Ray started. The first one of a raylet starts the server.
     """
-    address = _address(command)
-    if address is None or _refused(address).exists():
-        return
-    with suppress(OSError), _connect(address) as connection:
-        send(connection, Start(list(command[1:]), dict(os.environ), os.getcwd()))
-        if connection.recv(1) == ACCEPTED:
-            os._exit(0)
+    flags = list(itertools.takewhile(lambda word: word.startswith("-"), command[1:]))
+    arguments = command[1 + len(flags) :]
+    address = _address(arguments)
+    if address is not None:
+        with suppress(OSError):
+            start = Start(sys.executable, arguments, dict(os.environ), os.getcwd())
+            with _connect(address, flags) as connection:
+                send(connection, start)
+                if connection.recv(1) == READY:
+                    connection.sendall(TAKE_OVER)
+                    os._exit(0)
 
 
 def refuse(address: str, reason: str) -> None:
-    """Tell all that come later to go on by themselves."""
-    _refused(address).write_text(reason)
+    """Tell all that come later to go on by themselves. Raises OSError."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
+    with os.fdopen(os.open(_refusal(address), flags, 0o600), "w") as file:
+        file.write(reason)
 
 
 def send(connection: socket.socket, start: Start) -> None:
     """Send how a process was started, and its input, output and error stream. Raises OSError."""
     body = json.dumps(asdict(start)).encode()
-    descriptors = array.array("i", [0, 1, 2])
-    connection.sendmsg([_SIZE.pack(len(body))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+    streams = array.array("i", [0, 1, 2])
+    head = len(body).to_bytes(_LENGTH_BYTES, "big")
+    connection.sendmsg([head], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
     connection.sendall(body)
 
 
 def receive(connection: socket.socket) -> tuple[Start, list[int]]:
     """Read what was sent. Raises OSError, ValueError or TypeError where it is not that."""
-    head, descriptors, _, _ = socket.recv_fds(connection, _SIZE.size, 3)
-    with connection.makefile("rb") as file:
-        body = file.read(_SIZE.unpack(head)[0])
-    return Start(**json.loads(body)), descriptors
+    head, streams, _, _ = socket.recv_fds(connection, _LENGTH_BYTES, 3)
+    try:
+        with connection.makefile("rb") as file:
+            body = file.read(int.from_bytes(head, "big"))
+        return Start(**json.loads(body)), streams
+    except BaseException:
+        close(streams)
+        raise
+
+
+def close(descriptors: Sequence[int]) -> None:
+    """Close them all."""
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def is_ours(connection: socket.socket) -> bool:
@@ -80,47 +108,57 @@ def is_ours(connection: socket.socket) -> bool:
     return bool(user == os.getuid())
 
 
-def _address(command: Sequence[str]) -> str | None:
-    """The server's socket, beside that of the raylet; None where this is no Linux, or not how Ray starts a process."""
-    if sys.platform != "linux" or not any(word.endswith(_WORKER) for word in command[1:2]):
+def _address(arguments: Sequence[str]) -> str | None:
+    """The server's socket, beside the raylet's; None without one, and where no fork would do."""
+    if sys.platform != "linux" or os.environ.get(_KILLS_ORPHANS, "0") not in {"0", "false"}:
         return None
-    raylets = [argument.removeprefix(_RAYLET) for argument in command if argument.startswith(_RAYLET)]
+    raylets = [argument.removeprefix(_RAYLET) for argument in arguments if argument.startswith(_RAYLET)]
     return f"{raylets[0]}.fork" if raylets else None
 
 
-def _refused(address: str) -> Path:
-    return Path(f"{address}.refused")
+def _refusal(address: str) -> str:
+    return f"{address}.refused"
 
 
-def _connect(address: str) -> socket.socket:
+def _connect(address: str, flags: Sequence[str]) -> socket.socket:
     """Connect to the server, which is started where there is none. Raises OSError where that fails."""
     deadline, has_started = time.monotonic() + WAIT_S, False
-    while not _refused(address).exists() and time.monotonic() < deadline:
+    while not os.path.lexists(_refusal(address)) and time.monotonic() < deadline:
         connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(ANSWER_S)
         with suppress(FileNotFoundError, ConnectionRefusedError):
             connection.connect(address)
-            if not is_ours(connection):
-                break
-            return connection
+            if is_ours(connection):
+                return connection
         connection.close()
-        if _start_server(address, only_look=has_started):
-            if has_started:
-                break  # it has ended again
+        lock = _lock(address)
+        if lock is not None:
+            with os.fdopen(lock):
+                if has_started:
+                    break  # it has ended again
+                _start_server(address, lock, flags)
             has_started = True
         time.sleep(_POLL_S)
     raise ConnectionRefusedError(address)
 
 
-def _start_server(address: str, only_look: bool) -> bool:
-    """Start a server where none lives, which holds a lock while it does; whether there was none."""
-    lock = os.open(f"{address}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+def _lock(address: str) -> int | None:
+    """The lock that a server has as long as it lives; None while one does. Raises OSError."""
+    lock = os.open(f"{address}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        if os.fstat(lock).st_uid != os.getuid():
+            raise PermissionError(address)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not only_look:
-            command = [sys.executable, "-P", "-m", "deployments.fork_server", address, str(lock)]
-            subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[lock])
-        return True
-    except BlockingIOError:
-        return False
-    finally:
+    except OSError as error:
         os.close(lock)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return lock
+
+
+def _start_server(address: str, lock: int, flags: Sequence[str]) -> None:
+    """Start a server, which is no child of this process: that may have to go on by itself, and end before it."""
+    command = [sys.executable, "-P", *flags, "-m", "deployments.fork_server", address, str(lock)]
+    environment = {**os.environ, **NO_JOB}
+    subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, pass_fds=[lock]).wait()

@@ -44,20 +44,21 @@ def latency_ms(address: str, image: bytes) -> float:
 
 
 def memory_mib(root: int) -> Memory:
-    """Resident and proportional memory of each descendant of a process, named as Ray names it.
+    """Resident and proportional memory of each descendant of a process and of all in their sessions, by Ray's names.
 
     Pages that processes share count fully in each one's resident memory (RSS), and once in all in the proportional
     one (PSS), so only the latter adds up.
     """
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,rss=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 3) for line in listed.splitlines()]
+    command = ["ps", "-eo", "pid=,ppid=,sid=,rss=,args="]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 4) for line in listed.splitlines()]
     family = {root}
     for _ in rows:
-        family |= {int(pid) for pid, parent, *_ in rows if int(parent) in family}
+        family |= {int(pid) for pid, *elders, _, _ in rows if family.intersection(map(int, elders))}
     memory: Memory = {}
-    for pid, _, rss, command in rows:
-        if int(pid) in family - {root} and not command.startswith("ps "):
-            name = process_name(command)
+    for pid, _, _, rss, arguments in rows:
+        if int(pid) in family - {root} and not arguments.startswith("ps "):
+            name = process_name(arguments)
             resident, proportional = memory.get(name, (0.0, 0.0))
             memory[name] = resident + int(rss) / 1024, proportional + pss_mib(int(pid))
     return dict(sorted(memory.items(), key=lambda item: -item[1][1]))
@@ -73,10 +74,10 @@ def process_name(command: str) -> str:
         return command.split()[0]
     if command.startswith("ray-dashboard-") or "dashboard" in command or "forkserver" in command:
         return "dashboard"
-    for name in ("haproxy", "gcs_server", "raylet", "log_monitor", "monitor", "serve run", "resource_tracker"):
+    for name in ("fork_server", "haproxy", "gcs_server", "raylet", "log_monitor", "monitor", "serve run"):
         if name in command:
             return name
-    return Path(command.split()[0]).name
+    return "resource_tracker" if "resource_tracker" in command else Path(command.split()[0]).name
 
 
 def print_results(

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from deployments.fork_client import hand_over
 from jobs.serve import STARTUP
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks for Ray")
@@ -24,7 +24,8 @@ imported = sorted({"ray", "ray.serve", "deployments.app", "tensorflow"} & set(sy
 import json, os, random, signal, numpy, ray
 print(json.dumps({
     "imported": imported, "name": __name__, "arguments": sys.argv, "path": sys.path[0], "directory": os.getcwd(),
-    "job": os.environ.get("RAY_JOB_ID"), "pid": os.getpid(), "parent": os.getppid(), "group": os.getpgid(0),
+    "job": os.environ.get("RAY_JOB_ID"), "server": os.environ.get("TILTYARD_FORK_SERVER"),
+    "pid": os.getpid(), "parent": os.getppid(), "group": os.getpgid(0),
     "session": os.getsid(0), "child_signal": str(signal.getsignal(signal.SIGCHLD)),
     "descriptors": sorted(os.readlink(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd") if int(each) > 2
         if os.path.exists(f"/proc/self/fd/{each}")),
@@ -33,6 +34,12 @@ print(json.dumps({
 """
 ALL = ["deployments.app", "ray", "ray.serve"]
 IN_SERVER = "import sys\nif 'deployments.fork_server' in sys.orig_argv:\n    "
+THREAD = """
+import threading, time
+def begin():
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+"""
+SUBREAPER = "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper"
 TIMEOUT_S = 60.0
 
 
@@ -57,19 +64,23 @@ class Raylet:
         return self.root / "raylet"
 
     @property
+    def server(self) -> Path:
+        return self.root / "raylet.fork"
+
+    @property
     def refused(self) -> Path:
         return self.root / "raylet.fork.refused"
 
-    def start(self, **environment: str) -> dict[str, Any]:
+    def start(self, *flags: str, name: str = "default_worker.py", **environment: str) -> dict[str, Any]:
         """What a process says that was started for a worker."""
         self.starts += 1
-        script, output = self.root / "default_worker.py", self.root / f"{self.starts}.txt"
+        script, output = self.root / name, self.root / f"{self.starts}.txt"
         script.write_text(WORKER)
         path = os.pathsep.join([str(STARTUP), str(self.root / "elsewhere")])
         defaults = {"TILTYARD_FORK_SERVER": "1", "PYTHONPATH": path, "RAY_RAYLET_PID": str(self.process.pid)}
         with output.open("wb") as file:
             started = subprocess.Popen(
-                [sys.executable, str(script), f"--raylet-name={self.socket}", str(self.starts)],
+                [sys.executable, *flags, str(script), f"--raylet-name={self.socket}", str(self.starts)],
                 env={**self.environment, **defaults, **environment},
                 cwd=self.root,
                 stdout=file,
@@ -127,8 +138,7 @@ def test_a_fork_has_everything_imported_and_is_otherwise_as_it_was_started(share
     assert (said["name"], said["job"]) == ("__main__", "7")
     assert said["arguments"][1:] == [f"--raylet-name={shared.socket}", str(shared.starts)]
     assert said["path"] == said["directory"] == str(shared.root)
-    assert "RAY_JOB_ID" not in os.environ
-    assert shared.start()["job"] is None
+    assert [shared.start(RAY_JOB_ID="8")["job"], shared.start()["job"]] == ["8", None]
 
 
 def test_forks_share_no_randomness(shared: Raylet) -> None:
@@ -156,7 +166,36 @@ def test_who_has_another_environment_starts_by_itself(shared: Raylet) -> None:
     said = shared.start(OMP_NUM_THREADS="3")
     assert not is_forked(said)
     assert said["imported"] == []
-    assert not is_forked(shared.start(TILTYARD_FORK_SERVER="0"))
+
+
+def test_the_server_has_no_job_of_its_own(shared: Raylet) -> None:
+    environment = Path(f"/proc/{shared.start(RAY_JOB_ID='9')['parent']}/environ").read_bytes()
+    assert b"\0RAY_JOB_ID=ffffffff\0" in environment
+
+
+def test_who_asks_for_nothing_or_nonsense_stops_no_server(shared: Raylet) -> None:
+    server = shared.start()["parent"]
+    for nonsense in (b"", b"\0", b"\0\0\0\2{}", b"\0\0\0\2[]", b"\0\0\1\0short"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(shared.server))
+            connection.sendall(nonsense)
+    assert shared.start()["parent"] == server
+
+
+def test_who_gets_no_answer_goes_on_by_itself_and_its_fork_does_not(raylet: Raylet) -> None:
+    server = raylet.start()["parent"]
+    os.kill(server, signal.SIGSTOP)
+    said = raylet.start()
+    assert not is_forked(said)
+    os.kill(server, signal.SIGCONT)
+    assert is_forked(raylet.start())
+    assert (raylet.root / f"{raylet.starts - 1}.txt").read_text().count("\n") == 1
+
+
+def test_flags_before_the_script_are_the_servers_too(raylet: Raylet) -> None:
+    said = raylet.start("-s")
+    assert is_forked(said)
+    assert b"\0-s\0" in Path(f"/proc/{said['parent']}/cmdline").read_bytes()
 
 
 def test_a_server_that_was_killed_is_started_anew(raylet: Raylet) -> None:
@@ -180,7 +219,7 @@ def test_the_server_ends_with_its_raylet(raylet: Raylet) -> None:
     [
         ("sys.modules['ray'] = None", "ModuleNotFoundError"),
         ("import ray; ray.WorkerID.from_random()", "identifiers"),
-        ("import threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start()", "thread"),
+        (f"import os; exec({THREAD!r}); os.register_at_fork(after_in_child=begin)", "thread"),
     ],
     ids=["an import fails", "the generator is seeded", "a thread runs"],
 )
@@ -192,9 +231,24 @@ def test_where_forks_would_not_do_processes_start_by_themselves(raylet: Raylet, 
 
 
 @pytest.mark.parametrize(
-    "command",
-    [["python"], ["python", "train.py"], ["python", "-u", "/ray/dashboard.py"], ["python", "/ray/default_worker.py"]],
-    ids=lambda command: " ".join(command),
+    ("name", "environment", "left"),
+    [
+        ("train.py", {}, "1"),
+        ("default_worker.py", {"TILTYARD_FORK_SERVER": "0"}, "0"),
+        ("default_worker.py", {SUBREAPER: "1"}, "1"),
+        ("setup_worker.py", {}, "0"),
+    ],
+    ids=["no worker", "turned off", "Ray kills orphans", "with a runtime_env"],
 )
-def test_what_is_no_worker_of_a_raylet_is_left_alone(command: list[str]) -> None:
-    hand_over(command)
+def test_others_start_by_themselves_and_start_no_server(
+    raylet: Raylet, name: str, environment: dict[str, str], left: str
+) -> None:
+    said = raylet.start(name=name, **environment)
+    assert not is_forked(said)
+    assert said["server"] == left
+    assert not list(raylet.root.glob("raylet.fork*"))
+
+
+def test_another_sitecustomize_is_run(raylet: Raylet) -> None:
+    raylet.beside("import os; os.environ['RAY_JOB_ID'] = 'elsewhere'")
+    assert raylet.start(name="train.py")["job"] == "elsewhere"
