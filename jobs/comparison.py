@@ -10,6 +10,7 @@ from models.checks import Decision
 from models.errors import ModelNotFound, ServiceError, ServiceNotRunning
 from models.store import check_name
 from models.validation import first_fault
+from models.verdict import Ruling
 
 
 class _Read(BaseModel):
@@ -63,7 +64,7 @@ class Check(_Read):
 class Verdict(_Read):
     """What the referee thinks of a variant, and why."""
 
-    decision: Literal["hold", "pass", "rollback"]
+    decision: Ruling
     because: str = ""
     checks: tuple[Check, ...] = ()
 

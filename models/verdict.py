@@ -9,7 +9,7 @@ from models.checks import Check, Name, check
 from models.guards import Stratum, questions
 from models.policy import Guard
 
-__all__ = ["Check", "Stratum", "Verdict", "judge"]
+__all__ = ["Check", "Ruling", "Stratum", "Verdict", "judge"]
 
 MAY_BE_SILENT: frozenset[Name] = frozenset({"disagreement", "confidence", "accuracy"})
 """Where nothing is compared, has classes or gets feedback, there is nothing to wait for."""
@@ -22,13 +22,16 @@ LOSSES: dict[Name, str] = {
     "accuracy": "the accuracy is worse by",
 }
 
+Ruling = Literal["hold", "pass", "rollback"]
+"""Wait, go on, or stop."""
+
 
 class Verdict(BaseModel):
     """The decision, the checks it rests on, and the reason in one sentence."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    decision: Literal["hold", "pass", "rollback"]
+    decision: Ruling
     because: str
     checks: tuple[Check, ...]
 
