@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -89,6 +90,30 @@ def test_a_version_loads_the_runtime_of_its_artifact_and_no_other(running: Runni
             assert {name for name in ("onnxruntime", "openvino", "tensorflow") if f"site-packages/{name}/" in maps} == {
                 runtime
             }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks for Ray")
+def test_replicas_are_forked_also_by_a_server_that_replaces_one_that_was_killed(running: Running) -> None:
+    before = {parent(pid) for pid in running.replicas("gateway", "Router").values()}
+    assert before == {parent(pid) for pid in running.replicas("digits-v1", "ModelServer").values()}
+    (server,) = before
+    assert b"deployments.fork_server" in Path(f"/proc/{server}/cmdline").read_bytes()
+    (killed,) = running.replicas("digits-v1", "ModelServer").values()
+    os.kill(server, signal.SIGKILL)
+    os.kill(killed, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while not (pids := set(running.replicas("digits-v1", "ModelServer").values()) - {killed}):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    (replaced,) = map(parent, pids)
+    assert replaced != server
+    assert b"deployments.fork_server" in Path(f"/proc/{replaced}/cmdline").read_bytes()
+    seconds_until_answered(f"{running.address}/models/digits/predict?version=1", image_bytes(gradient(), "PNG"))
+
+
+def parent(pid: int) -> int:
+    """The process that forked one."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
 def mixed_requests(held_out: digits.Split) -> list[tuple[bytes, str, str, int, str]]:
