@@ -18,7 +18,6 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -95,7 +94,7 @@ def _differing(start: Start) -> list[str]:
     """Names of variables in which a process differs from this one, as that was started."""
     words = os.fsdecode(Path("/proc/self/environ").read_bytes()).split("\0")
     ours = {**dict(word.split("=", 1) for word in words if "=" in word), "executable": sys.executable}
-    theirs: Mapping[str, str] = {**start.environment, **NO_JOB, "executable": start.executable}
+    theirs = {**start.environment, **NO_JOB, "executable": start.executable}
     return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
 
 
@@ -118,8 +117,8 @@ def _become(start: Start) -> None:
     """Run the script that Ray started, as if this process had been started for it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for name in NO_JOB:
-        os.environ.pop(name)
-        os.environ.update({name: start.environment[name]} if name in start.environment else {})
+        del os.environ[name]
+    os.environ.update({name: value for name, value in start.environment.items() if name in NO_JOB})
     if random := sys.modules.get("numpy.random"):
         random.seed()  # `random` and `ssl` do so by themselves
     importlib.import_module("ray.serve._private.logging_utils").configure_default_serve_logger()  # it names the pid

@@ -23,6 +23,7 @@ from loadtests.traffic import seconds_until_answered, traffic
 from models.errors import TiltyardError
 from models.traffic_tables import TrafficTables
 from tests.cluster.conftest import ROOT, Running
+from tests.processes import parent
 from tests.tiny import gradient, image_bytes, png_of_size
 
 
@@ -109,11 +110,6 @@ def test_replicas_are_forked_also_by_a_server_that_replaces_one_that_was_killed(
     assert replaced != server
     assert b"deployments.fork_server" in Path(f"/proc/{replaced}/cmdline").read_bytes()
     seconds_until_answered(f"{running.address}/models/digits/predict?version=1", image_bytes(gradient(), "PNG"))
-
-
-def parent(pid: int) -> int:
-    """The process that forked one."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
 def mixed_requests(held_out: digits.Split) -> list[tuple[bytes, str, str, int, str]]:

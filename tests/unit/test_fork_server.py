@@ -6,8 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from jobs.serve import STARTUP
+from tests.processes import is_alive, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks for Ray")
 
@@ -41,13 +41,6 @@ def begin():
 """
 SUBREAPER = "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper"
 TIMEOUT_S = 60.0
-
-
-def until(is_true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @dataclass
@@ -86,7 +79,7 @@ class Raylet:
                 stdout=file,
             )
             assert started.wait(TIMEOUT_S) == 0
-        until(lambda: output.read_bytes().endswith(b"\n"))
+        wait_for(lambda: output.read_bytes().endswith(b"\n"), "it says what it is", TIMEOUT_S)
         return {"started": started.pid, **json.loads(output.read_text())}
 
     def stop(self) -> None:
@@ -121,16 +114,6 @@ def is_forked(said: dict[str, Any]) -> bool:
     return bool(said["pid"] != said["started"])
 
 
-def ends(pid: int) -> Callable[[], bool]:
-    def has_ended() -> bool:
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-        except FileNotFoundError:
-            return True
-
-    return has_ended
-
-
 def test_a_fork_has_everything_imported_and_is_otherwise_as_it_was_started(shared: Raylet) -> None:
     said = shared.start(RAY_JOB_ID="7")
     assert is_forked(said)
@@ -159,7 +142,7 @@ def test_forks_are_of_one_server_which_shares_nothing_with_them_but_its_session(
     assert one["session"] == os.getsid(server) == os.getsid(0)
     assert one["child_signal"] == str(signal.SIG_DFL)
     assert not [each for each in one["descriptors"] if "socket" in each or "raylet" in each or "pidfd" in each]
-    until(ends(one["pid"]))
+    wait_for(lambda: not is_alive(one["pid"]), "a fork that is done leaves nothing", TIMEOUT_S)
 
 
 def test_who_has_another_environment_starts_by_itself(shared: Raylet) -> None:
@@ -201,7 +184,7 @@ def test_flags_before_the_script_are_the_servers_too(raylet: Raylet) -> None:
 def test_a_server_that_was_killed_is_started_anew(raylet: Raylet) -> None:
     server = raylet.start()["parent"]
     os.kill(server, signal.SIGKILL)
-    until(ends(server))
+    wait_for(lambda: not is_alive(server), "the server ends", TIMEOUT_S)
     said = raylet.start()
     assert is_forked(said)
     assert said["parent"] != server
@@ -209,9 +192,9 @@ def test_a_server_that_was_killed_is_started_anew(raylet: Raylet) -> None:
 
 def test_the_server_ends_with_its_raylet(raylet: Raylet) -> None:
     server = raylet.start()["parent"]
-    assert not ends(server)()
+    assert is_alive(server)
     raylet.stop()
-    until(ends(server))
+    wait_for(lambda: not is_alive(server), "the server ends", TIMEOUT_S)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from jobs.serve import default_interrupt
 from jobs.tune import NO_TIME, batches, shapes, still_grows, tune
 from models.errors import InvalidVersion, ModelUnavailable
 from models.store import Store
+from tests.processes import is_alive, parent, wait_for
 from tests.tiny import affine, floats, put, save_onnx, shipped_config
 
 ROOT = Path(__file__).parents[2]
@@ -28,26 +28,11 @@ BUDGET_S = 3.0
 def children(of: int) -> list[int]:
     """Process ids of the replicas that a process measures."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            if parent == of and b"measured_replica" in (stat.parent / "cmdline").read_bytes():
-                found.append(int(stat.parent.name))
+            if parent(int(process.name)) == of and b"measured_replica" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
     return found
-
-
-def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture
