@@ -35,6 +35,8 @@ FAST_INGRESS = {
     # A Router that takes a new user_config is out of Ray Serve's routing until the controller has looked again. HAProxy
     # need not hear of that, and now seldom does: for those 0.5 s all went through a slow proxy, and p99 to 400 ms.
     "RAY_SERVE_HAPROXY_BROADCAST_COALESCE_S": "1",
+    # And is not reloaded afterwards with the configuration that it has.
+    "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH": "deployments.haproxy.stand_in",
     # Ray runs replicas at nice 15, so whatever else the machine does preempts an answer.
     "RAY_worker_niceness": "0",
     # And one that is ready goes before one that starts, where that is allowed.

@@ -65,6 +65,9 @@ class Turn:
         """How many times the p99 is what it was without changes."""
         return self.changing.p99_ms / self.quiet.p99_ms
 
+    def __str__(self) -> str:
+        return f"{self.quiet.p99_ms:.0f} -> {self.changing.p99_ms:.0f} ms ({self.rate:.0f} requests/s)"
+
 
 def together(spans: Sequence[Span]) -> Span:
     """Spans of one name as one."""
@@ -75,11 +78,9 @@ def together(spans: Sequence[Span]) -> Span:
 def table(turns: Sequence[Turn]) -> str:
     """Rows for all turns together, and what each of them came to."""
     rows = [together([each.quiet for each in turns]).row(), together([each.changing for each in turns]).row()]
-    p99s = ", ".join(
-        f"{each.quiet.p99_ms:.0f} -> {each.changing.p99_ms:.0f} ({each.rate:.0f} requests/s)" for each in turns
-    )
+    p99s = ", ".join(str(each) for each in turns)
     median = statistics.median(each.ratio for each in turns)
-    return "\n".join([HEAD, *rows]) + f"\n\np99 by turns, ms: {p99s}; the median of the ratios is {median:.1f}.\n"
+    return "\n".join([HEAD, *rows]) + f"\n\np99 by turns: {p99s}; the median of the ratios is {median:.1f}.\n"
 
 
 def quiet_span(made: LiveChampion, seconds: float) -> Span:
@@ -116,6 +117,7 @@ def in_turns(
             time.sleep(SETTLED_S)
             quiet = quiet_span(made, options.quiet)
         made_turns.append(Turn(made.stream.rate, quiet, changing))
+        print(f"{name}, turn {turn + 1} of {options.turns}: p99 {made_turns[-1]}")
     return made_turns
 
 
