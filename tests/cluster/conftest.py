@@ -33,6 +33,7 @@ class Running:
     dashboard: str
     config: Path
     store: Store
+    run: str
 
     @property
     def service(self) -> Service:
@@ -40,6 +41,10 @@ class Running:
 
     def replicas(self, application: str, deployment: str) -> dict[str, int]:
         return self.service.replicas(application, deployment)
+
+    def haproxies(self) -> set[int]:
+        """HAProxy, and those that it has replaced and that end with their connections."""
+        return {pid for pid, command in processes_of(self.run).items() if "/haproxy -db" in command}
 
     def post(self, path: str, body: bytes, media_type: str = "image/png", timeout_s: float = 60) -> tuple[int, Any]:
         return post(f"{self.address}{path}", body, media_type, timeout_s)
@@ -70,13 +75,13 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def processes_of(run: str) -> list[str]:
-    """Command lines of the living processes that a run started."""
-    alive = []
+def processes_of(run: str) -> dict[int, str]:
+    """The living processes that a run started, and their command lines."""
+    alive = {}
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             if f"{MARK}={run}".encode() in (directory / "environ").read_bytes():
-                alive.append((directory / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                alive[int(directory.name)] = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
     return alive
@@ -106,7 +111,7 @@ def running(digits_store: Store, tmp_path_factory: pytest.TempPathFactory) -> It
         patch.delenv(MARK)
         try:
             assert serving.wait_until_healthy(print, STARTUP_TIMEOUT_S)
-            yield Running(serving.address, serving.dashboard, config, digits_store)
+            yield Running(serving.address, serving.dashboard, config, digits_store, run)
         finally:
             serving.stop()
     deadline = time.monotonic() + 10
