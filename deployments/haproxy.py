@@ -7,6 +7,7 @@ and each client had to connect anew. Ray means to compare, too: https://github.c
 
 import copy
 import logging
+from dataclasses import replace
 from typing import Any
 
 from ray.serve._private import haproxy
@@ -29,7 +30,11 @@ class SteadyHAProxy(haproxy.HAProxyApi):  # type: ignore[misc]  # Ray has no typ
 
     def _configured(self) -> tuple[Any, ...]:
         """All that a configuration is made of, and the process that runs with it; another one is not known."""
-        return self._proc, copy.copy(self.cfg), self.backend_configs, self.grpc_fallback_server
+        backends = {  # a replica that was away for a moment is now the last one
+            name: replace(backend, servers=sorted(backend.servers, key=str))
+            for name, backend in self.backend_configs.items()
+        }
+        return self._proc, copy.copy(self.cfg), backends, self.grpc_fallback_server
 
 
 def stand_in() -> None:

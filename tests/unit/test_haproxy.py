@@ -15,10 +15,10 @@ from loadtests.server_process import free_port
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Ray Serve brings HAProxy for Linux only")
 
 
-def serve(haproxy: SteadyHAProxy, port: int) -> None:
-    """Tell it of a replica as its manager does: in new objects each time."""
-    replica = ServerConfig("replica", "127.0.0.1", port)
-    haproxy.set_backend_configs({"http-gateway": BackendConfig("http-gateway", "/", servers=[replica])})
+def serve(haproxy: SteadyHAProxy, *ports: int) -> None:
+    """Tell it of replicas as its manager does: in new objects each time."""
+    replicas = [ServerConfig(f"replica-{port}", "127.0.0.1", port) for port in ports]
+    haproxy.set_backend_configs({"http-gateway": BackendConfig("http-gateway", "/", servers=replicas)})
 
 
 async def is_another_after_reload(haproxy: SteadyHAProxy) -> bool:
@@ -51,9 +51,11 @@ def test_it_is_reloaded_for_what_has_changed_only(tmp_path: Path) -> None:
     async def scenario(haproxy: SteadyHAProxy) -> None:
         serve(haproxy, 30000)
         assert not await is_another_after_reload(haproxy)
-        serve(haproxy, 30001)
+        serve(haproxy, 30000, 30001)
         assert await is_another_after_reload(haproxy)
         assert "127.0.0.1:30001" in Path(haproxy.config_file_path).read_text()
+        serve(haproxy, 30001, 30000)
+        assert not await is_another_after_reload(haproxy)
         haproxy.set_grpc_fallback_server(ServerConfig("proxy", "127.0.0.1", 30002))
         assert await is_another_after_reload(haproxy)
         assert not await is_another_after_reload(haproxy)
