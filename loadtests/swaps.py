@@ -194,6 +194,9 @@ def main() -> None:
     print(f"\n{options.load:g} of what is answered at most\n")
     print(table(weights))
     print(table(swaps))
+    turns = [*weights, *swaps]
+    without, under = together([each.quiet for each in turns]), together([each.changing for each in turns])
+    print(f"All changes together: p99 {without.p99_ms:.0f} -> {under.p99_ms:.0f} ms.\n")
     print("| declared share | realised | standard deviations | users | requests | changed variant |")
     print("|---|---|---|---|---|---|")
     print("\n".join(realisations))
