@@ -5,7 +5,6 @@ takes a new user_config is out of the routing for a moment. On full cores answer
 and each client had to connect anew. Ray means to compare, too: https://github.com/ray-project/ray/pull/66157.
 """
 
-import copy
 import logging
 from dataclasses import replace
 from typing import Any
@@ -34,7 +33,7 @@ class SteadyHAProxy(haproxy.HAProxyApi):  # type: ignore[misc]  # Ray has no typ
             name: replace(backend, servers=sorted(backend.servers, key=str))
             for name, backend in self.backend_configs.items()
         }
-        return self._proc, copy.copy(self.cfg), backends, self.grpc_fallback_server
+        return self._proc, replace(self.cfg), backends, self.grpc_fallback_server
 
 
 def stand_in() -> None:

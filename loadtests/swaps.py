@@ -70,14 +70,19 @@ class Turn:
 
 
 def together(spans: Sequence[Span]) -> Span:
-    """Spans of one name as one."""
+    """Spans as one, by the name of the first."""
     replies = [reply for each in spans for reply in each.replies]
     return Span(spans[0].name, sum(each.changes for each in spans), sum(each.seconds for each in spans), replies)
 
 
+def sides(turns: Sequence[Turn]) -> tuple[Span, Span]:
+    """All that was seen without changes, and all that was seen with them."""
+    return together([each.quiet for each in turns]), together([each.changing for each in turns])
+
+
 def table(turns: Sequence[Turn]) -> str:
     """Rows for all turns together, and what each of them came to."""
-    rows = [together([each.quiet for each in turns]).row(), together([each.changing for each in turns]).row()]
+    rows = [side.row() for side in sides(turns)]
     p99s = ", ".join(str(each) for each in turns)
     median = statistics.median(each.ratio for each in turns)
     return "\n".join([HEAD, *rows]) + f"\n\np99 by turns: {p99s}; the median of the ratios is {median:.1f}.\n"
@@ -194,9 +199,8 @@ def main() -> None:
     print(f"\n{options.load:g} of what is answered at most\n")
     print(table(weights))
     print(table(swaps))
-    turns = [*weights, *swaps]
-    without, under = together([each.quiet for each in turns]), together([each.changing for each in turns])
-    print(f"All changes together: p99 {without.p99_ms:.0f} -> {under.p99_ms:.0f} ms.\n")
+    quiet, changing = sides([*weights, *swaps])
+    print(f"All changes together: p99 {quiet.p99_ms:.0f} -> {changing.p99_ms:.0f} ms.\n")
     print("| declared share | realised | standard deviations | users | requests | changed variant |")
     print("|---|---|---|---|---|---|")
     print("\n".join(realisations))
