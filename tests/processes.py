@@ -1,4 +1,4 @@
-"""Real processes that tests start, wait for and look at."""
+"""What tests wait for, and the real processes that they look at."""
 
 import time
 from collections.abc import Callable
@@ -6,12 +6,17 @@ from collections.abc import Callable
 from loadtests.server_process import stat_fields
 
 
-def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 30) -> None:
-    """Wait until something is so."""
+def wait_for(
+    condition: Callable[[], object],
+    what: str = "it did not come to that",
+    timeout_s: float = 30,
+    period_s: float = 0.02,
+) -> None:
+    """Wait until something is so, and look once a period."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+        time.sleep(period_s)
 
 
 def is_alive(pid: int) -> bool:

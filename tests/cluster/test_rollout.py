@@ -3,9 +3,7 @@
 import json
 import os
 import signal
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,11 @@ from jobs.service import get_json
 from loadtests.spoiled_models import is_as_good, marked, publish_spoilt, says_nan
 from loadtests.traffic import traffic
 from tests.cluster.conftest import OPERATOR_KEY, Running
+from tests.processes import wait_for
 from tests.tiny import affine, floats, put
+
+PERIOD_S = 0.3
+"""How often the service is asked."""
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +33,6 @@ def rollout(running: Running) -> dict[int, dict[str, Any]]:
     return {each["version"]: each for each in body["variants"]} if status == 200 else {}
 
 
-def wait_until(is_so: Callable[[], Any], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to be"
-        time.sleep(0.3)
-
-
 @pytest.mark.timeout(300)
 def test_a_bad_challenger_is_stopped_and_no_client_notices(running: Running, picture: bytes) -> None:
     origin = running.store.manifest("digits", 2)
@@ -47,12 +42,14 @@ def test_a_bad_challenger_is_stopped_and_no_client_notices(running: Running, pic
         with traffic(f"{running.address}/predict", picture, clients=2) as result:
             done = running.tiltyard("challenge", "digits", str(version), "--weight", "0.5")
             assert done.returncode == 0, done.stderr
-            wait_until(lambda: rollout(running).get(version, {}).get("stopped_because"), 60)
+            wait_for(lambda: rollout(running).get(version, {}).get("stopped_because"), timeout_s=60, period_s=PERIOD_S)
             before = len(result.statuses)
             referee = running.replicas("gateway", "Referee")
             os.kill(next(iter(referee.values())), signal.SIGKILL)
-            wait_until(lambda: running.replicas("gateway", "Referee").keys() - referee.keys(), 60)
-            wait_until(lambda: rollout(running).get(version, {}).get("stopped_because"), 60)
+            wait_for(
+                lambda: running.replicas("gateway", "Referee").keys() - referee.keys(), timeout_s=60, period_s=PERIOD_S
+            )
+            wait_for(lambda: rollout(running).get(version, {}).get("stopped_because"), timeout_s=60, period_s=PERIOD_S)
             assert len(result.statuses) > before
         assert set(result.statuses) == {200}
         assert rollout(running)[version]["share"] == 0
@@ -100,7 +97,7 @@ def operate(running: Running, command: str, **body: Any) -> dict[str, Any]:
     location, answer = asked(running, f"/operations/digits/{command}", body)
     if location is None:
         return answer
-    wait_until(lambda: asked(running, str(location))[1]["state"] != "running", 120)
+    wait_for(lambda: asked(running, str(location))[1]["state"] != "running", timeout_s=120, period_s=PERIOD_S)
     became = asked(running, location)[1]
     assert became["state"] == "done", became
     answered: dict[str, Any] = became["answer"]

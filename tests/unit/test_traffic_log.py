@@ -35,6 +35,7 @@ from models.traffic import IMAGE_FEATURES, INPUTS, PREDICTIONS
 from models.traffic_ledger import Account
 from models.traffic_spool import LEDGER, Stream
 from models.traffic_spooled import Spool
+from tests.processes import wait_for
 from tests.tiny import floats
 
 ROOT = Path(__file__).parents[2]
@@ -111,15 +112,6 @@ def image(log: TrafficLog, request_id: str = "r", **more: Any) -> None:
 def stored(log: TrafficLog, stream: Stream = DIGITS) -> pa.Table:
     paths = sorted((log.settings.spool_path).glob(f"*/{stream.name}/*.parquet"))
     return pa.concat_tables([pq.read_table(path) for path in paths], promote_options="default") if paths else None
-
-
-def wait_for(condition: Callable[[], Any], timeout_s: float = 30) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it did not come to that")
 
 
 def account(log: TrafficLog, stream: Stream = DIGITS) -> Account:
