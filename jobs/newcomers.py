@@ -4,6 +4,7 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from jobs.author import Author
@@ -63,7 +64,8 @@ class Newcomers:
             watch = self._watches.setdefault(root, Watch(store))
             served = {(model, version) for model in models for version in config.running.get(model, ())}
             found = defaultdict(list)
-            for model, version in watch.newcomers(served, models & set(is_open)):
+            was_here = partial(_was_taken_out, config)
+            for model, version in watch.newcomers(served, models & set(is_open), was_here):
                 found[model].append(version)
             for model, versions in found.items():
                 join = self._follow if model in is_open else self._challenge
@@ -127,13 +129,25 @@ class Newcomers:
         return None
 
     def _run(self) -> None:
+        wrong = None
         while not self._is_over.wait(PERIOD_S):
             try:
                 self.look()
+                wrong = None
             except TiltyardError as error:
-                self._report(f"the store cannot be watched: {error.message}")
+                if error.message != wrong:  # told once, not every two seconds
+                    self._report(f"the store cannot be watched: {error.message}")
+                wrong = error.message
             except Exception:
                 logger.exception("the store cannot be watched")
+
+
+def _was_taken_out(config: ServeConfig, model: str, version: int) -> bool:
+    """Whether the newest decision about a version was to stop or to unload it; a version_policy takes nothing out."""
+    if config.declared.models[model].champion is None:
+        return False
+    decisions = [event for event in config.history(model).events() if event.version == version]
+    return bool(decisions) and decisions[-1].action in ("retire", "undeploy", "rollback")
 
 
 def add_missing(path: Path) -> list[Change]:

@@ -1,7 +1,7 @@
 """Versions that appear in the store while the service runs: found when they are whole, tried once as they are."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +16,20 @@ copy into the place itself. What is not whole after all does not load, and so ch
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 
+WasHere = Callable[[str, int], bool]
+"""Whether a version of a model was served before, and somebody took it out."""
+
 
 @dataclass(slots=True)
 class Candidate:
-    """A version that is not served: what it looked like, since when (time.monotonic()), and whether it was tried so."""
+    """A version that is not served: what it looked like, since when (time.monotonic()), and whether that is known.
+
+    It is known once it was tried, and of one that was taken out: both are looked at again when their files change.
+    """
 
     fingerprint: Fingerprint
     since: float
-    is_tried: bool = False
+    is_known: bool
 
 
 class Watch:
@@ -34,7 +40,12 @@ class Watch:
         self._settled_s = SETTLED_S if settled_s is None else settled_s
         self._candidates: dict[tuple[str, int], Candidate] = {}
 
-    def newcomers(self, served: Collection[tuple[str, int]], any_number: Collection[str] = ()) -> list[tuple[str, int]]:
+    def newcomers(
+        self,
+        served: Collection[tuple[str, int]],
+        any_number: Collection[str] = (),
+        was_here: WasHere = lambda *_: False,
+    ) -> list[tuple[str, int]]:
         """Versions, newer than any served one of their model, that are whole and were not given before as they are.
 
         Of the models in `any_number`, older ones too. Other models that are not served at all are left alone: who has
@@ -51,23 +62,23 @@ class Watch:
             if version > latest and (model, version) not in served
         ]
         self._candidates = {key: each for key, each in self._candidates.items() if key in found}
-        return [key for key in found if self._is_ready(key)]
+        return [key for key in found if self._is_ready(key, was_here)]
 
     def again(self, model: str, version: int) -> None:
         """Give a version once more: it was not its fault that it could not be tried."""
         if (model, version) in self._candidates:
-            self._candidates[model, version].is_tried = False
+            self._candidates[model, version].is_known = False
 
-    def _is_ready(self, key: tuple[str, int]) -> bool:
+    def _is_ready(self, key: tuple[str, int], was_here: WasHere) -> bool:
         now = time.monotonic()
         fingerprint = fingerprint_of(self._store.directory(*key))
         candidate = self._candidates.get(key)
         if candidate is None or candidate.fingerprint != fingerprint:
-            self._candidates[key] = Candidate(fingerprint, now)
+            self._candidates[key] = Candidate(fingerprint, now, is_known=candidate is None and was_here(*key))
             return False
-        if candidate.is_tried or now - candidate.since < self._settled_s:
+        if candidate.is_known or now - candidate.since < self._settled_s:
             return False
-        candidate.is_tried = True
+        candidate.is_known = True
         return True
 
 

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from jobs import watch
+from jobs.author import Author
+from jobs.change import carry_out
 from jobs.newcomers import Newcomers
+from jobs.rollout import plan_retire
 from jobs.serve_config import ServeConfig
 from loadtests.server_process import free_port
 from models.rollout import History
@@ -44,6 +47,21 @@ def test_a_version_that_appears_joins(newcomers: tuple[Newcomers, Store, list[st
     assert [(event.action, event.by) for event in History(store, "affine").events()] == [("shadow", "watch")]
     assert said[-1] == "affine version 2 joins the shadows with 0.5"
     assert look(made) == []
+
+
+def test_one_that_was_retired_stays_away_until_its_files_change(
+    newcomers: tuple[Newcomers, Store, list[str]], tmp_path: Path
+) -> None:
+    made, store, said = newcomers
+    shutil.copytree(store.root / "affine" / "1", store.root / "affine" / "2")
+    assert look(made) == [("affine", 2)]
+    path = tmp_path / "serve_config.yaml"
+    carry_out(plan_retire(path, "affine", 2, Author("operator", "it was no better")), None, 1.0, said.append)
+    assert look(made) == []
+    assert look(Newcomers(path, f"http://127.0.0.1:{free_port()}", said.append)) == []
+    assert not ServeConfig.read(path).model("affine").shadows
+    shutil.copyfile(tmp_path / "affine.onnx", store.root / "affine" / "2" / "more.onnx")
+    assert look(made) == [("affine", 2)]
 
 
 def test_one_that_cannot_stand_in_changes_nothing(
