@@ -13,7 +13,7 @@ from jobs.serve_config import ServeConfig
 from models.errors import Conflict, InvalidRequest, VersionNotFound
 from models.manifest import ArtifactKind
 from models.policy import ModelPolicy
-from models.rollout import Action, Event, standings
+from models.rollout import BEFORE_ANY_EVENT, Action, Event, standings
 from models.store import DEFAULT_ROOT
 
 
@@ -63,14 +63,15 @@ def plan_promote(path: Path, model: str, version: int, author: Author) -> Change
 def plan_rollback(path: Path, model: str, author: Author) -> Change:
     """Plan to take back the newest decision.
 
-    Challengers that have traffic lose it. Where none has, the champion before the last promotion answers again, and
-    the present one stays, warm, without traffic. Raises Conflict where there is nothing to take back.
+    Challengers that have traffic lose it. Where none has, or all had theirs before the last promotion, the champion
+    before that answers again, and the present one stays, warm, without traffic. Raises Conflict where there is nothing
+    to take back.
     """
     before = ServeConfig.read(path)
     policy, events = before.model(model), before.history(model).events()
     stand = standings(events, policy)
     running = [version for version in policy.challengers if stand[version].share > 0]
-    if running:
+    if running and not _is_promotion_newer(events, policy, running):
         shares = dict.fromkeys(running, 0.0)
         made = [author.event(model, version, "rollback", share=0.0) for version in running]
         return _checked(path, before, _weights(model, shares), model, (), made)
@@ -79,8 +80,21 @@ def plan_rollback(path: Path, model: str, author: Author) -> Change:
     return _checked(path, before, _promotion(model, former), model, (former,), (event,))
 
 
-def former_champion(events: Sequence[Event], model: str, policy: ModelPolicy) -> int:
-    """Who answered before the last promotion that was not taken back. Raises Conflict."""
+def _is_promotion_newer(events: Sequence[Event], policy: ModelPolicy, challengers: Sequence[int]) -> bool:
+    """Whether a promotion that can be taken back came after these challengers were given traffic."""
+    promotions = _promotions(events)
+    if not promotions or promotions[-1].evidence.get("former_champion") not in policy.versions:
+        return False
+    given = [event.time for event in events if event.action in GIVING and event.version in challengers]
+    return promotions[-1].time > max(given, default=BEFORE_ANY_EVENT)
+
+
+GIVING: frozenset[Action] = frozenset({"challenge", "weights"})
+"""What gives a challenger traffic; the referee's steps only go on with that."""
+
+
+def _promotions(events: Sequence[Event]) -> list[Event]:
+    """Promotions that were not taken back, oldest first."""
     promotions: list[Event] = []
     for event in events:
         if event.action == "promote":
@@ -89,6 +103,12 @@ def former_champion(events: Sequence[Event], model: str, policy: ModelPolicy) ->
             promotions[-1:] = []
         elif event.champion is not None:
             promotions.clear()  # a first version: the model was deployed anew
+    return promotions
+
+
+def former_champion(events: Sequence[Event], model: str, policy: ModelPolicy) -> int:
+    """Who answered before the last promotion that was not taken back. Raises Conflict."""
+    promotions = _promotions(events)
     former = promotions[-1].evidence.get("former_champion") if promotions else None
     if not isinstance(former, int):
         raise Conflict(f"there is nothing to roll back: no challenger of {model} has traffic, and no promotion is left")

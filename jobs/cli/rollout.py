@@ -139,10 +139,11 @@ def rollback(
     by: ByOption = "operator",
     as_json: JsonOption = False,
 ) -> None:
-    """Take back the newest decision: if challengers have traffic, they lose it; else the former champion answers again.
+    """Take back the newest decision: challengers that got traffic since lose it, or the former champion answers again.
 
-    A challenger that was stopped already has no traffic. The former champion is the one before the last `promote`; each
-    further rollback goes back one more. Who loses stays loaded, without traffic. Shadows stay.
+    The former champion is the one before the last `promote`; it answers again where no challenger was given traffic
+    after that. A challenger that was stopped already has none. Each further rollback goes back one more. Who loses
+    stays loaded, without traffic. Shadows stay.
 
     tiltyard rollback digits --dry-run
     """

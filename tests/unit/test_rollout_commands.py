@@ -162,6 +162,22 @@ def test_challengers_with_traffic_lose_it_first(config: Path, filled: Store) -> 
     assert do(plan_rollback(config, "affine", AUTHOR)).champion == 1
 
 
+def test_a_promotion_is_taken_back_before_the_traffic_that_others_had_already(config: Path) -> None:
+    do(challenge(config, 3, 0.2))
+    do(plan_weights(config, "affine", {2: 0.1}, AUTHOR))
+    do(plan_promote(config, "affine", 2, AUTHOR))
+    policy = do(plan_rollback(config, "affine", AUTHOR))
+    assert (policy.champion, policy.challengers) == (1, {2: 0.0, 3: 0.2})
+    assert do(plan_rollback(config, "affine", AUTHOR)).challengers == {2: 0.0, 3: 0.0}
+
+
+def test_where_the_former_champion_is_gone_challengers_lose_their_traffic(config: Path) -> None:
+    do(challenge(config, 3, 0.2))
+    do(plan_promote(config, "affine", 2, AUTHOR))
+    do(plan_retire(config, "affine", 1, AUTHOR))
+    assert do(plan_rollback(config, "affine", AUTHOR)).challengers == {3: 0.0}
+
+
 def test_a_challenger_that_was_stopped_has_no_traffic_to_lose(config: Path, filled: Store) -> None:
     do(plan_promote(config, "affine", 2, AUTHOR))
     do(challenge(config, 3, 0.2))
