@@ -14,7 +14,7 @@ from models.manifest import Manifest
 from models.signature import Tensors, rows_of
 
 TOLERANCE = 1e-3
-"""Without classes, tensors agree whose values differ by no more than this, relatively and absolutely."""
+"""Without classes, tensors agree whose values differ by no more than the guard's `tolerance`, or this without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,29 +71,30 @@ def _fits(shape: Iterable[int], expected: Iterable[int | None]) -> bool:
     return all(size is None or length == size for length, size in zip(shape, expected, strict=True))
 
 
-def compare(champion: Answer, other: Answer, manifest: Manifest) -> list[Agreement]:
+def compare(champion: Answer, other: Answer, manifest: Manifest, tolerance: float | None = None) -> list[Agreement]:
     """Row by row how far another version's answer agrees with the champion's, whose manifest this is."""
     pairs = zip(said(champion, manifest), said(other, manifest), strict=True)
-    return [_agreement(champion.outputs, other.outputs, row, mine, its) for row, (mine, its) in enumerate(pairs)]
+    near = TOLERANCE if tolerance is None else tolerance
+    return [_agreement(champion.outputs, other.outputs, row, mine, its, near) for row, (mine, its) in enumerate(pairs)]
 
 
-def _agreement(champion: Tensors, other: Tensors, row: int, mine: Said, its: Said) -> Agreement:
+def _agreement(champion: Tensors, other: Tensors, row: int, mine: Said, its: Said, tolerance: float) -> Agreement:
     differences = [_difference(champion[name][row], other[name][row]) for name in champion if name in other]
     if mine.label is not None:
         agrees = mine.label == its.label
     else:
-        agrees = all(_are_close(champion[name][row], other[name][row]) for name in champion)
+        agrees = all(_are_close(champion[name][row], other[name][row], tolerance) for name in champion)
     largest = max((float(each.max(initial=0)) for each in differences), default=0.0)
     mean = float(np.mean([float(each.mean()) for each in differences if each.size])) if differences else 0.0
     return Agreement(mine, its, mean, largest, agrees)
 
 
-def _are_close(mine: npt.NDArray[Any], its: npt.NDArray[Any]) -> bool:
+def _are_close(mine: npt.NDArray[Any], its: npt.NDArray[Any], tolerance: float) -> bool:
     if np.shape(mine) != np.shape(its):
         return False
     if np.asarray(mine).dtype.kind not in "biuf":
         return bool(np.all(mine == its))
-    return bool(np.allclose(mine, its, rtol=TOLERANCE, atol=TOLERANCE))
+    return bool(np.allclose(mine, its, rtol=tolerance, atol=tolerance))
 
 
 def _difference(mine: npt.NDArray[Any], its: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """A request among the variants: the one that was drawn answers, and the champion stands in where it fails."""
 
+import asyncio
 import logging
 import random
 import time
@@ -16,6 +17,7 @@ from deployments.scores import Scores
 from deployments.traffic_log import TrafficLog
 from models.errors import (
     UNEXPECTED,
+    DeadlineExceeded,
     InvalidRequest,
     ModelFailed,
     PayloadTooLarge,
@@ -29,6 +31,9 @@ logger = logging.getLogger("ray.serve")
 
 CLIENTS_FAULT = (InvalidRequest, PayloadTooLarge, UnsupportedMediaType)
 """Errors that say that the request is wrong, whoever is asked."""
+
+SLACK_S = 0.01
+"""A timer may ring that much early."""
 
 
 class Contest:
@@ -72,9 +77,10 @@ class Contest:
         self._copies.send(asked, served, watchers, records)
         return served
 
-    def fail(self, challenger: Key, fallback: Fallback, error: TiltyardError) -> None:
-        """A challenger did not answer, and the champion does."""
-        self.breaker(challenger).note(True, fallback)
+    def fail(self, challenger: Key, fallback: Fallback, error: TiltyardError, is_worse: bool = True) -> None:
+        """A challenger did not answer; where it `is_worse` than the champion, which does, its breaker hears of it."""
+        if is_worse:
+            self.breaker(challenger).note(True, fallback)
         self.scores.note_failure(challenger, error)
 
     async def _challenge(self, asked: Asked, is_shared: bool) -> list[Served]:
@@ -92,14 +98,17 @@ class Contest:
             for item, each in enumerate(outcomes)
         ]
         failed = [item for item in everything if not isinstance(outcomes[item], Answer)]
+        asked_champion = time.perf_counter()
         stood_in = await self._stand_in(asked, failed) if failed else {}
+        is_champion_well = time.perf_counter() - asked_champion <= limit_s
         failures = {
             item: outcome
             for item, outcome in enumerate(outcomes)
             if isinstance(outcome, TiltyardError) and not isinstance(stood_in[item].outcome, CLIENTS_FAULT)
         }
         if failures:
-            self.fail(challenger.key, asked.policy.fallback, next(iter(failures.values())))
+            is_worse = is_champion_well and any(isinstance(stood_in[item].outcome, Answer) for item in failures)
+            self.fail(challenger.key, asked.policy.fallback, next(iter(failures.values())), is_worse)
             if self._log is not None:
                 self._log.note_failures(asked, failures, lane.known)
         elif len(failed) < len(everything):
@@ -124,6 +133,10 @@ class Contest:
             outcomes = await asked.question.ask(lane, range(len(asked.question)), asked.deadline, shared=is_shared)
         except TiltyardError as error:
             self._score(variant, asked, [error], started)
+            raise
+        except asyncio.CancelledError:
+            if time.monotonic() > asked.deadline - SLACK_S:  # else it is the client who went
+                self._score(variant, asked, [DeadlineExceeded()], started)
             raise
         self._score(variant, asked, outcomes, started)
         return [Served(variant, outcome, lane.known) for outcome in outcomes]

@@ -143,7 +143,7 @@ class Copies:
                 check(other, manifest, rows_of(champions.outputs))
             except TiltyardError:
                 continue  # noted as its failure
-            rows[item] = compare(champions, other, manifest)
+            rows[item] = compare(champions, other, manifest, asked.policy.guard.tolerance)
         self._scores.note_agreement((watcher.model, judged), asked.request_id, list(chain.from_iterable(rows.values())))
         return rows
 

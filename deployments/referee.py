@@ -111,15 +111,18 @@ class Referee:
     def judge(self) -> None:
         """Look at every version on trial, and decide. Called about once a second."""
         self._journal.retry()
+        told: set[Key] = set()
         for model, policy in self._policy.models.items():
             for version, standing in standings(self._journal.events(model), policy).items():
+                if standing.stopped_because is not None or standing.share > 0:
+                    told.add((model, version))
                 if standing.stopped_because is None and standing.share > 0:
                     try:
                         self._judge(model, version, policy, standing)
                     except Exception:  # the others are judged nevertheless
                         logger.exception("%s version %d could not be judged", model, version)
         self._live = {(model, version) for model, policy in self._policy.models.items() for version in policy.versions}
-        self._trials = {key: trial for key, trial in self._trials.items() if key in self._live}
+        self._trials = {key: trial for key, trial in self._trials.items() if key in told}
 
     def rollout(self, model: str) -> dict[str, Any]:
         """Where a model's rollout stands, as JSON. Raises ModelNotFound."""
@@ -168,10 +171,11 @@ class Referee:
         if trial is None or trial.champion != policy.champion or trial.standing.since != standing.since:
             trial = self._trials[key] = self._new_trial(key, policy, standing, trial)
         step = Stratum(self._since(trial, model, policy.champion), self._since(trial, model, version))
-        guard = policy.guard
+        strata = [*trial.strata, step]
         if version in policy.shadows:  # its copies wait their turn: how long says nothing of it
-            guard = guard.model_copy(update={"max_p99_ratio": None})
-        trial.verdict = judge([*trial.strata, step], guard)
+            trial.verdict = judge(strata, policy.guard.model_copy(update={"max_p99_ratio": None}))
+        else:
+            trial.verdict = judge(strata, policy.guard, 1000 * policy.fallback.after_s)
         if standing.since == BEFORE_ANY_EVENT and time.monotonic() - trial.began < GRACE_S:
             return  # whoever set it records that in a moment
         trips = self._reports.trips_since(trial.mark, key)

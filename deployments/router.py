@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from deployments.contest import Contest, patience_s
 from deployments.copy_budget import CopyLimits
@@ -76,6 +77,8 @@ class Router:
         self._preprocessor_fleet = Fleet()
         self._readiness = Readiness(self._lane, preprocessors)
         self.requests = 0
+        self.refused: str | None = None
+        """Why the policy that it was told last is none; it goes by the one before."""
 
     def reconfigure(self, policy: RoutingPolicy) -> None:
         """Obey a new policy from the next request on; what the referee says of it follows in a moment."""
@@ -186,7 +189,9 @@ class Router:
         if self._readiness.is_meeting(challenger.key):
             return False
         if self._lane(challenger.key).requests >= self._max_requests_per_version:
-            self.contest.scores.note_failure(challenger.key, Overloaded())
+            champion = champion_of(challenger.model, policy)
+            if self._lane(champion.key).requests < self._max_requests_per_champion:  # it can, and the challenger cannot
+                self.contest.scores.note_failure(challenger.key, Overloaded())
             return False
         return self.contest.breaker(challenger.key).lets_through(policy.fallback)
 
@@ -288,6 +293,15 @@ class Router:
         served = await self.contest.answer(Asked(policy, variant, question, deadline, request_id, entry))
         self._readiness.note(*{each.variant.key for each in served if isinstance(each.outcome, Answer)})
         return served
+
+    def unwatched(self, model: str) -> dict[str, Any]:
+        """What can be told of a model that the referee has not heard of. Raises ModelNotFound, ModelUnavailable."""
+        name, policy = self._find(model)
+        variants = [
+            {"version": version, "variant": policy.variant(version), "share": policy.share(version)}
+            for version in policy.versions
+        ]
+        return {"model": name, "champion": policy.champion, "routers": 0, "agreeing": 0, "variants": variants}
 
     async def status(self, model: str | None = None) -> list[Status]:
         """State of every live version, of one model or of all. Raises ModelNotFound, ModelUnavailable."""

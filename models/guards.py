@@ -26,31 +26,35 @@ class Stratum:
     challenger: VariantStatistics
 
 
-def questions(strata: Sequence[Stratum], guard: Guard) -> Iterator[Question]:
-    """Yield one for each guard that is on."""
+def questions(strata: Sequence[Stratum], guard: Guard, patience_ms: float | None = None) -> Iterator[Question]:
+    """Yield one for each guard that is on.
+
+    A challenger that does not answer within its patience has failed; so, when they are compared, has the champion.
+    """
     total = Stratum(VariantStatistics(), VariantStatistics())
     for each in strata:
         total = Stratum(total.champion.add(each.champion), total.challenger.add(each.challenger))
     if guard.max_error_rate_loss is not None:
-        yield _error_rate(strata, total, guard.max_error_rate_loss)
+        yield _error_rate(strata, total, guard.max_error_rate_loss, patience_ms)
     if guard.max_p99_ratio is not None:
         yield _p99(strata, total, guard.max_p99_ratio)
     if guard.max_disagreement is not None:
-        yield _disagreement(total, guard.max_disagreement)
+        yield _disagreement(total, guard.max_disagreement, guard.tolerance)
     if guard.max_confidence_shift is not None:
         yield _confidence(strata, total, guard.max_confidence_shift)
     if guard.max_accuracy_loss is not None:
         yield _accuracy(strata, total, guard.max_accuracy_loss)
 
 
-def _error_rate(strata: Sequence[Stratum], total: Stratum, limit: float) -> Question:
-    arms = tuple((_failed(each.champion), _failed(each.challenger)) for each in strata)
-    values = _mean(_failed(total.champion)), _mean(_failed(total.challenger))
+def _error_rate(strata: Sequence[Stratum], total: Stratum, limit: float, patience_ms: float | None) -> Question:
+    arms = tuple((_failed(each.champion, patience_ms), _failed(each.challenger)) for each in strata)
+    values = _mean(_failed(total.champion, patience_ms)), _mean(_failed(total.challenger))
     return Question("error_rate", (Comparison(arms),), limit, 0.0, limit / 2, *values)
 
 
-def _failed(statistics: VariantStatistics) -> Arm:
-    return rate(statistics.failed, statistics.requests)
+def _failed(statistics: VariantStatistics, patience_ms: float | None = None) -> Arm:
+    late = 0 if patience_ms is None else statistics.slower_than(patience_ms)
+    return rate(statistics.failed + late, statistics.requests)
 
 
 def _p99(strata: Sequence[Stratum], total: Stratum, ratio: float) -> Question:
@@ -70,8 +74,11 @@ def _p99(strata: Sequence[Stratum], total: Stratum, ratio: float) -> Question:
     return Question("p99", (Comparison(tuple(arms)),), MAX_SLOW_LOSS, 0.0, MAX_SLOW_LOSS / 2, *values)
 
 
-def _disagreement(total: Stratum, limit: float) -> Question:
-    arm = rate(total.challenger.compared - total.challenger.agreed, total.challenger.compared)
+def _disagreement(total: Stratum, limit: float, tolerance: float | None) -> Question:
+    """Ask of classes, and of other values where it is said how far apart they may be: retrained models differ there."""
+    seen = total.challenger
+    is_asked = bool(seen.pairs) or tolerance is not None
+    arm = rate(seen.compared - seen.agreed, seen.compared) if is_asked else rate(0, 0)
     return Question("disagreement", (Comparison(((None, arm),)),), limit, limit, 0.0, None, _mean(arm))
 
 

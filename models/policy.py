@@ -72,11 +72,12 @@ class Guard(BaseModel):
 
     Losses are absolute: 0.01 of the error rate is one request of a hundred. `max_p99_ratio` compares latency with the
     champion's 99th percentile. `max_disagreement` is the share of compared requests whose class differs from the
-    champion's, `max_confidence_shift` the difference of the mean probability of the answered class,
-    `max_accuracy_loss` needs feedback. `stop_on_drift` stops a version whose drift report is that bad or worse, unless
-    the champion's is as bad: then the traffic has changed, for both. `compare` is the share of a challenger's answers
-    that the champion is asked for too, without delaying them. `significance` is the chance, over a whole rollout, of
-    stopping an equal challenger.
+    champion's; where models do not answer with classes, whose values differ by more than `tolerance`, relatively and
+    absolutely, and without a tolerance nobody is stopped for that. `max_confidence_shift` is the difference of the mean
+    probability of the answered class, `max_accuracy_loss` needs feedback. `stop_on_drift` stops a version whose drift
+    report is that bad or worse, unless the champion's is as bad: then the traffic has changed, for both. `compare` is
+    the share of a challenger's answers that the champion is asked for too, without delaying them. `significance` is the
+    chance, over a whole rollout, of stopping an equal challenger.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,6 +88,7 @@ class Guard(BaseModel):
     max_confidence_shift: Annotated[float, Field(gt=0, lt=1)] | None = 0.2
     max_accuracy_loss: Annotated[float, Field(gt=0, lt=1)] | None = 0.02
     stop_on_drift: Literal["warning", "critical"] | None = None
+    tolerance: Annotated[float, Field(ge=0)] | None = None
     compare: Share = 0.1
     significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
 

@@ -36,14 +36,16 @@ class Verdict(BaseModel):
     checks: tuple[Check, ...]
 
 
-def judge(strata: Sequence[Stratum], guard: Guard) -> Verdict:
+def judge(strata: Sequence[Stratum], guard: Guard, patience_ms: float | None = None) -> Verdict:
     """Judge a challenger or shadow by all of its traffic, one stratum for each split it went through.
+
+    `patience_ms` is how long a challenger is waited for; the champion is held to it, too.
 
     May be asked as often as one likes. An equal challenger is ever stopped with chance `guard.significance` at most,
     divided among the guards that are on; one that is worse by an accepted loss ever passes with that chance at most,
     undivided, because all must pass.
     """
-    asked = tuple(questions(strata, guard))
+    asked = tuple(questions(strata, guard, patience_ms))
     alpha = guard.significance
     requests = sum(each.challenger.requests for each in strata)
     checks = tuple(check(each, alpha / len(asked), alpha, requests) for each in asked)

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -157,15 +157,52 @@ def test_a_challenger_that_is_not_there_is_not_noticed() -> None:
     asyncio.run(run())
 
 
+PATIENT = {"after_s": 5.0, "breaker_failures": 5, "breaker_reset_s": 60}
+
+
 def test_after_some_failures_in_a_row_it_is_not_asked_any_more() -> None:
     async def run() -> None:
         versions = Versions(v1=echo, v2=refuse)
-        router = router_of(versions, challengers={2: 1.0})
+        router = router_of(versions, challengers={2: 1.0}, fallback=PATIENT)
         for _ in range(20):
             await ask(router)
         assert versions.asked[2] == 5
         assert versions.asked[1] == 20
         assert router.contest.breaker(("digits", 2)).trips == 1
+
+    asyncio.run(run())
+
+
+async def fail_like_all(inputs: Tensors) -> Tensors:
+    raise Overloaded("everything is full")
+
+
+async def be_late(inputs: Tensors) -> Tensors:
+    await asyncio.sleep(0.1)
+    return inputs
+
+
+@pytest.mark.parametrize("champion", [fail_like_all, be_late], ids=["fails", "is as late"])
+def test_where_the_champion_does_no_better_the_breaker_stays_closed(champion: Behaviour) -> None:
+    async def run() -> None:
+        router = router_of(Versions(v1=champion, v2=hang), challengers={2: 1.0})
+        for _ in range(6):
+            with suppress(Overloaded):
+                await ask(router)
+        assert router.contest.breaker(("digits", 2)).trips == 0
+        assert seen(router, 2).failures == {"deadline_exceeded": 6}
+
+    asyncio.run(run())
+
+
+def test_a_champion_that_the_deadline_cuts_short_has_failed_and_one_whose_client_goes_has_not() -> None:
+    async def run() -> None:
+        router = router_of(Versions(v1=hang, v2=echo), challengers={2: 0.0})
+        for timeout_s, deadline_s in ((0.05, 0.05), (0.05, 60.0)):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await router.predict(router.choose("digits"), ROW, time.monotonic() + deadline_s)
+        assert seen(router, 1).failures == {"deadline_exceeded": 1}
 
     asyncio.run(run())
 
@@ -325,6 +362,9 @@ def test_a_full_challenger_passes_its_requests_to_the_champion() -> None:
         router._lane(("digits", 2)).requests = 10_000
         assert router.choose("digits").version == 1
         assert seen(router, 2).failures == {"overloaded": 1}
+        router._lane(("digits", 1)).requests = 10_000
+        assert router.choose("digits").version == 1
+        assert seen(router, 2).failures == {"overloaded": 1}  # the champion is as full
 
     asyncio.run(run())
 

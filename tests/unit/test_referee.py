@@ -115,6 +115,26 @@ def test_who_fails_before_the_command_has_recorded_it_is_stopped_once_it_has(tmp
     assert table.actions() == ["rollback 0"]
 
 
+@pytest.mark.parametrize(
+    ("action", "policy"),
+    [("promote", {"champion": 2, "challengers": {1: 0.0}}), ("weights", {"challengers": {2: 0.0}})],
+    ids=["promoted", "without traffic"],
+)
+def test_who_is_not_on_trial_any_more_has_no_verdict(tmp_path: Path, action: Any, policy: dict[str, Any]) -> None:
+    table = Table(tmp_path, **LOOSE)
+    table.report()
+    table.referee.judge()
+    table.report(v1=good(1000), v2=good(1000))
+    table.referee.judge()
+    told = {each["version"]: each["verdict"] for each in table.referee.rollout("digits")["variants"]}
+    assert told[2]["decision"] == "pass"
+    table.declare(**LOOSE, **policy)
+    table.history.append(Event(model="digits", version=2, action=action, by="operator"))
+    table.report(configured=2.0, v1=good(1000), v2=good(1000))
+    table.referee.judge()
+    assert {each["verdict"] for each in table.referee.rollout("digits")["variants"]} == {None}
+
+
 def test_a_champion_that_becomes_a_challenger_is_not_judged_by_its_past(tmp_path: Path) -> None:
     table = Table(tmp_path, champion=2, challengers={})
     table.history.path.unlink()

@@ -57,12 +57,22 @@ def test_errors_and_latency(challenger: VariantStatistics, decision: str) -> Non
     assert verdict(CHAMPION, challenger, Guard()).decision == decision
 
 
+def compared(agreed: int, *classes: tuple[str, str]) -> dict[str, Any]:
+    """200 requests; which classes they had does not matter, but that there are some."""
+    return {"compared": 200, "agreed": agreed, "pairs": Counter(classes)}
+
+
+SEVEN = ("seven", "seven")
+
+
 @pytest.mark.parametrize(
     ("guard", "sums", "decision"),
     [
-        pytest.param({"max_disagreement": 0.3}, {"compared": 200, "agreed": 190}, "pass", id="agrees"),
-        pytest.param({"max_disagreement": 0.3}, {"compared": 200, "agreed": 90}, "rollback", id="disagrees"),
-        pytest.param({"max_disagreement": 0.3}, {"compared": 200, "agreed": 140}, "hold", id="on the limit"),
+        pytest.param({"max_disagreement": 0.3}, compared(190, SEVEN), "pass", id="agrees"),
+        pytest.param({"max_disagreement": 0.3}, compared(90, SEVEN), "rollback", id="disagrees"),
+        pytest.param({"max_disagreement": 0.3}, compared(140, SEVEN), "hold", id="on the limit"),
+        pytest.param({"max_disagreement": 0.3}, compared(0), "pass", id="values without tolerance"),
+        pytest.param({"max_disagreement": 0.3, "tolerance": 0.1}, compared(0), "rollback", id="far values"),
         pytest.param({"max_disagreement": 0.3}, {}, "pass", id="nothing compared"),
         pytest.param({"max_accuracy_loss": 0.02}, {"labelled": 5000, "correct": 4500}, "pass", id="as right"),
         pytest.param({"max_accuracy_loss": 0.02}, {"labelled": 5000, "correct": 4300}, "rollback", id="less right"),
@@ -86,6 +96,17 @@ def test_quality(guard: dict[str, float], sums: dict[str, Any], decision: str) -
     champion = traffic(100_000, labelled=100_000, correct=90_000, confident=1000, confidence=850.0)
     champion.confidence_squares = 730.0
     assert verdict(champion, traffic(5000, **sums), only(**guard)).decision == decision
+
+
+def test_a_champion_is_held_to_what_a_challenger_is() -> None:
+    """A tenth of all answers takes a second, on both sides; the challenger's are its failures."""
+    champion, challenger = traffic(90_000, slow=9_000), traffic(900, 100)
+    both = [Stratum(champion, challenger)]
+    guard = only(max_error_rate_loss=0.02)
+    assert judge(both, guard).decision == "rollback"
+    found = check(judge(both, guard, patience_ms=500.0), "error_rate")
+    assert found.decision == "hold"
+    assert found.champion == pytest.approx(0.1)
 
 
 def test_more_confident_is_a_shift_too() -> None:
