@@ -1,5 +1,6 @@
 """What the gateway says of a model's variants: GET /models/{name}/rollout, read into one typed object."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal
 
@@ -148,6 +149,15 @@ def parse(body: Any) -> Comparison:
     except ValidationError as error:
         why = first_fault(error, "the document")
         raise ServiceError(f"the gateway's answer cannot be read: {why}") from None
+
+
+def parse_checks(checks: Any) -> list[Check]:
+    """Read the checks of a verdict, as they stand in a history; what cannot be read is left out."""
+    found = []
+    for each in checks if isinstance(checks, list) else ():
+        with suppress(ValidationError):
+            found.append(Check.model_validate(each))
+    return found
 
 
 def _message(body: Any) -> str:

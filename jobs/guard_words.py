@@ -20,32 +20,27 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class GuardWords:
-    """How a guard is called: a title, what a verdict is about, what `needed` counts, what its number means."""
+    """How a guard is called: a title, what a verdict is about, what its number means."""
 
     title: str
     about: str
-    unit: str
     meaning: str
 
 
 GUARDS = {
-    "error_rate": GuardWords("Errors", "errors", "requests", "more failed requests than the champion has"),
-    "p99": GuardWords("Slow answers", "speed", "requests", "how much slower the slowest answers are"),
-    "disagreement": GuardWords(
-        "Disagreement", "agreement", "compared requests", "requests that it answers differently from the champion"
-    ),
-    "confidence": GuardWords("Confidence", "confidence", "requests", "how far its confidence is from the champion's"),
-    "accuracy": GuardWords(
-        "Accuracy", "accuracy", "requests with feedback", "more wrong answers than the champion has, by feedback"
-    ),
-    "drift": GuardWords("Drift", "drift", "requests", "how far the traffic is from what it was trained on"),
+    "error_rate": GuardWords("Errors", "errors", "more failed requests than the champion has"),
+    "p99": GuardWords("Slow answers", "speed", "how much slower the slowest answers are"),
+    "disagreement": GuardWords("Disagreement", "agreement", "requests that it answers differently from the champion"),
+    "confidence": GuardWords("Confidence", "confidence", "how far its confidence is from the champion's"),
+    "accuracy": GuardWords("Accuracy", "accuracy", "more wrong answers than the champion has, by feedback"),
+    "drift": GuardWords("Drift", "drift", "how far the traffic is from what it was trained on"),
 }
 
 
 def guard_words(name: str) -> GuardWords:
     """The words of a guard; a guard that is not known here is called by its name."""
     plain = name.replace("_", " ")
-    return GUARDS.get(name) or GuardWords(plain.capitalize(), plain, "requests", "loss against the champion")
+    return GUARDS.get(name) or GuardWords(plain.capitalize(), plain, "loss against the champion")
 
 
 def check_state(check: Check) -> State:
@@ -59,8 +54,8 @@ def check_state(check: Check) -> State:
 
 
 def needed_words(check: Check) -> str:
-    """`3,200 more requests`; empty where nothing is needed."""
-    return f"{check.needed:,} more {guard_words(check.name).unit}" if check.needed else ""
+    """`3,200 more requests`, compared or with feedback as often as so far; empty where nothing is needed."""
+    return f"{check.needed:,} more requests" if check.needed else ""
 
 
 def estimate(check: Check) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Column, Table
 
+from jobs.comparison import parse_checks
+from jobs.guard_words import estimate, guard_words
 from jobs.printing import out, percent
 from jobs.rollout_status import ModelStatus, Part, VersionStatus
 from models.rollout import Event
@@ -118,14 +120,32 @@ def _number(value: Any) -> str:
 
 def print_history(events: Sequence[Event]) -> None:
     """Print the decisions, oldest first."""
-    table = Table("time, UTC", "who", "what", Column("version", justify="right"), "share", "because", "numbers")
-    for event in events:
-        numbers = ", ".join(f"{name} {_evidence(value)}" for name, value in event.evidence.items())
-        what = event.action + (f" (champion {event.champion})" if event.champion is not None else "")
-        row = (f"{event.time:%Y-%m-%d %H:%M:%S}", event.by, what, str(event.version), percent(event.share))
-        table.add_row(*map(escape, (*row, event.because, numbers)))
+    rows = [_past(event) for event in events]
+    headings = ("time, UTC", "who", "what", Column("version", justify="right"), "share", "because", "numbers")
+    shown = [index for index in range(len(headings)) if any(row[index] for row in rows)]
+    table = Table(*(headings[index] for index in shown))
+    for row in rows:
+        table.add_row(*(escape(row[index]) for index in shown))
     out.print(table)
 
 
-def _evidence(value: Any) -> str:
+def _past(event: Event) -> tuple[str, ...]:
+    what = event.action + (f" (champion {event.champion})" if event.champion is not None else "")
+    begin = (f"{event.time:%Y-%m-%d %H:%M:%S}", event.by, what, str(event.version), percent(event.share))
+    return (*begin, event.because, _evidence(event))
+
+
+def _evidence(event: Event) -> str:
+    """The numbers that a decision rests on: of a verdict a line for each guard, else what is not said beside it."""
+    if "checks" in event.evidence:
+        checks = (each for each in parse_checks(event.evidence["checks"]) if each.loss is not None)
+        return "\n".join(f"{guard_words(each.name).about}: {estimate(each)}" for each in checks)
+    said = {"model", "version", "because", "words", "created"}
+    numbers = {name: value for name, value in event.evidence.items() if name not in said and value is not None}
+    return ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in numbers.items())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name} {_plain(each)}" for name, each in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -15,7 +15,7 @@ from deployments.api.responses import FAILURES, json_response
 from deployments.feedback import Truth
 from deployments.referee import RefereeHandle
 from deployments.router import Router
-from models.errors import RefereeUnavailable
+from models.errors import ModelNotFound, RefereeUnavailable
 
 routes = APIRouter(tags=["rollouts"])
 
@@ -58,9 +58,16 @@ class Counted(BaseModel):
 
 @routes.get("/models/{name}/rollout", summary="How do the variants of a model fare?", responses={**FAILURES})
 async def rollout(request: Request, name: str) -> Response:
-    """Tell every variant's share, statistics and verdict, and the last decisions."""
+    """Tell every variant's share, statistics and verdict, and the last decisions.
+
+    Of a model that never had more than one version since the Routers started nothing is watched: only its shares.
+    """
+    router: Router = request.app.state.router
     async with _within_reason():
-        return json_response(await _referee(request).rollout(name))
+        try:
+            return json_response(await _referee(request).rollout(name))
+        except ModelNotFound:
+            return json_response(router.unwatched(name))
 
 
 @routes.post(

@@ -28,7 +28,13 @@ def compare(
         typer.Option("--address", envvar="RAY_DASHBOARD_ADDRESS", help="The Ray dashboard of the running service."),
     ] = DASHBOARD,
 ) -> None:
-    """Show the variants of a model side by side: traffic, errors, latency, agreement, accuracy, the guards' verdict."""
+    """Show the variants of a model side by side: traffic, errors, latency, agreement, accuracy, the guards' verdict.
+
+    The numbers are of all that the Routers have seen of a version since they started; a verdict is about what it did
+    since it was last set.
+
+    tiltyard compare digits --html digits.html
+    """
     check_name(name)
     found = fetch(gateway or Service(address).gateway_address, name)
     print_comparison(found)

@@ -25,7 +25,7 @@ def filled(store: Store, tmp_path: Path) -> Store:
     return store
 
 
-ROLLOUTS = ("challenge", "weights", "promote", "rollback", "retire", "status", "history")
+ROLLOUTS = ("challenge", "weights", "promote", "rollback", "retire", "status", "history", "compare")
 
 
 @pytest.mark.parametrize("command", ROLLOUTS)

@@ -34,7 +34,7 @@ def told(made: JSON) -> tuple[str, str, str]:
             "yellow",
             "Undecided",
             "Version 2 answers 5 % of the traffic, as fast as the champion and with no more errors; 3,200 more requests"
-            " with feedback are needed for a verdict on accuracy, fewer on agreement.",
+            " are needed for a verdict on accuracy, fewer on agreement.",
         ),
         (
             "passed",
@@ -63,7 +63,7 @@ def told(made: JSON) -> tuple[str, str, str]:
             "Undecided",
             "Version 2 watches 20 % of the traffic without answering, agrees with the champion on 97.5 % of 400"
             " requests, is slower than the champion (p99 29.7 ms against 9.9 ms) and fails no more often so far; 120"
-            " more compared requests are needed for a verdict on agreement.",
+            " more requests are needed for a verdict on agreement.",
         ),
         (
             "no traffic",

@@ -80,7 +80,7 @@ def test_the_headline_comes_before_every_table() -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("hold", ["… Undecided", "✓ Within the limit", "3,200 more requests with feedback are needed", "operator"]),
+        ("hold", ["… Undecided", "✓ Within the limit", "3,200 more requests are needed", "operator"]),
         ("hold", ["5ef8dccc-0f25-4e72-9075-a8b7a2bcac15", "97.5 % of 400", "86.5 % to 98.9 %", "model failed 19"]),
         ("passed", ["✓ Passed", "it has passed every guard", "None yet."]),
         ("stopped", ["✗ Stopped", "✗ Beyond the limit", "rollback", "referee"]),
