@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from models.errors import NotFound, TiltyardError
+from models.errors import UNEXPECTED, NotFound, TiltyardError
 from models.store import Store
 
 KEPT = 100
@@ -38,8 +38,9 @@ class OperationLog:
         """Run an operation to its end, and note what it answers or why it failed. Raises what it raises."""
         try:
             answer = await running
-        except TiltyardError as error:
-            failure = {"code": error.code, "message": error.message}
+        except Exception as error:
+            known = error if isinstance(error, TiltyardError) else TiltyardError(UNEXPECTED)
+            failure = {"code": known.code, "message": known.message}
             self._write(operation, {**self.read(operation), "state": "failed", "error": failure})
             raise
         self._write(operation, {**self.read(operation), "state": "done", "answer": answer})

@@ -1,5 +1,6 @@
 """What serve_config.yaml may say: the settings of every builder and the user_config of every deployment."""
 
+import os
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,6 +11,9 @@ from models.manifest import ArtifactKind
 from models.preprocessing import MAX_IMAGE_PIXELS
 from models.store import NAME
 from models.traffic_settings import TrafficLogSettings as TrafficLogSettings
+
+SERVE_CONFIG = "TILTYARD_SERVE_CONFIG"
+"""`tiltyard serve` tells by it which file it serves."""
 
 
 class GatewaySettings(BaseModel):
@@ -22,7 +26,8 @@ class GatewaySettings(BaseModel):
     and Router, too: by default a twentieth for each core of the Router's machine, and at most 1, which is no limit.
     `store` is where the referee keeps each model's history. `operator_key_sha256` is the SHA-256, in hex, of the key
     that /operations asks for; without it there are no operations over HTTP. They edit `serve_config`, a path on the
-    Router's machine (relative to the project's root), and apply it through the Ray `dashboard`. `traffic_log` says what
+    Router's machine (relative to the project's root; by default the file that `tiltyard serve` serves), and apply it
+    through the Ray `dashboard`. `traffic_log` says what
     is remembered of the traffic; with null nothing is.
     """
 
@@ -40,7 +45,7 @@ class GatewaySettings(BaseModel):
     store: str = "models/store"
     traffic_log: TrafficLogSettings | None = TrafficLogSettings()
     operator_key_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    serve_config: str = "serve_config.yaml"
+    serve_config: str = Field(default_factory=lambda: os.environ.get(SERVE_CONFIG, "serve_config.yaml"))
     dashboard: Annotated[str, Field(pattern="^https?://")] = "http://127.0.0.1:8265"
 
 

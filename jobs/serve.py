@@ -93,7 +93,7 @@ class Serving:
         self.dashboard = DASHBOARD
         self._process = subprocess.Popen(
             [Path(sys.executable).with_name("serve"), "run", str(path)],
-            env=fast_ingress(),
+            env={**fast_ingress(), "TILTYARD_SERVE_CONFIG": str(path.resolve())},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

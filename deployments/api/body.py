@@ -83,6 +83,11 @@ def parse_json(body: bytes) -> dict[str, Any]:
     return value
 
 
+def parse_optional_json(body: bytes) -> dict[str, Any]:
+    """Parse a JSON object; no body is an empty one. Raises InvalidJSON."""
+    return parse_json(body) if body else {}
+
+
 def validated(kind: type[M], body: dict[str, Any]) -> M:
     """Read a JSON object as a model. Raises InvalidJSON naming the field."""
     try:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.api.body import parse_json, read_body, validated
+from deployments.api.body import parse_optional_json, read_body, validated
 from deployments.api.responses import FAILURES, json_response
 from deployments.command import run_command
 from deployments.operation_log import OperationLog
@@ -122,7 +122,7 @@ async def operate(request: Request, name: str, command: str) -> Response:
     if command not in COMMANDS:
         raise NotFound(f"no command {command!r}; there are: {', '.join(COMMANDS)}")
     router.sticky(name)  # raises ModelNotFound, and keeps anything else from being taken for an option
-    asked = validated(COMMANDS[command], await read_body(request, parse_json))
+    asked = validated(COMMANDS[command], await read_body(request, parse_optional_json))
     where = [f"--file={resolve_root(router.settings.serve_config)}", f"--address={router.settings.dashboard}"]
     given = [command, name, *asked.arguments(), *asked.options(), *where, "--json", f"--by={operator}"]
     log = OperationLog(Store(router.settings.store))

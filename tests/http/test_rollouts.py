@@ -66,6 +66,18 @@ def test_a_rollout_tells_what_each_variant_did(
     assert_error(client.get("/models/cats/rollout"), 404, "model_not_found")
 
 
+def test_a_champion_that_nobody_challenges_is_told_alone(client: TestClient) -> None:
+    body = client.get("/models/affine/rollout").json()
+    assert body == {
+        "model": "affine",
+        "champion": 1,
+        "routers": 0,
+        "agreeing": 0,
+        "variants": [{"version": 1, "variant": "champion", "share": 1.0}],
+    }
+    assert_error(client.get("/models/cats/rollout"), 404, "model_not_found")
+
+
 def test_feedback_says_what_became_of_it(client: TestClient, router: Router, referee: LocalReferee, png: bytes) -> None:
     reported(router, referee)
     ask(client, png, **{"x-request-id": "a"})
@@ -154,18 +166,23 @@ def test_operations_that_make_no_sense_run_nothing(
     assert_error(answer, status, code)
 
 
-@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(None, None), (DeployFailed("it did not start"), "deploy_failed"), (OSError("no such program"), "internal_error")],
+    ids=["done", "refused", "broken"],
+)
 def test_an_operation_that_outlasts_the_request_goes_on_and_is_asked_for(
     model_servers: LocalModelServers,
     referee: LocalReferee,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    fails: bool,
+    failure: Exception | None,
+    code: str | None,
 ) -> None:
     async def slowly(arguments: Sequence[str]) -> dict[str, Any]:
         await asyncio.sleep(0.3)
-        if fails:
-            raise DeployFailed("it did not start")
+        if failure is not None:
+            raise failure
         return {"ran": arguments[0]}
 
     monkeypatch.setattr("deployments.api.commands.run_command", slowly)
@@ -178,8 +195,9 @@ def test_an_operation_that_outlasts_the_request_goes_on_and_is_asked_for(
         deadline = time.monotonic() + 10
         while (became := client.get(begun.headers["location"], headers=headers).json())["state"] == "running":
             assert time.monotonic() < deadline
-        if fails:
-            assert (became["state"], became["error"]["code"]) == ("failed", "deploy_failed")
+        if code is not None:
+            assert (became["state"], became["error"]["code"]) == ("failed", code)
+            assert "no such program" not in became["error"]["message"]
         else:
             assert (became["state"], became["answer"]) == ("done", {"ran": "promote"})
         for unknown in ("0" * 20, "..history"):
@@ -196,6 +214,19 @@ def test_an_operation_that_is_quick_is_answered_at_once(
     client = operations(model_servers, referee, KEY, store=str(tmp_path))
     answer = client.post("/operations/light/promote", json={"version": 1}, headers={"authorization": f"Bearer {KEY}"})
     assert_error(answer, 409, "conflict")
+
+
+def test_a_rollback_needs_no_body(
+    model_servers: LocalModelServers, referee: LocalReferee, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tell(arguments: Sequence[str]) -> dict[str, Any]:
+        return {"ran": list(arguments[:2])}
+
+    monkeypatch.setattr("deployments.api.commands.run_command", tell)
+    client = operations(model_servers, referee, KEY, store=str(tmp_path))
+    headers = {"authorization": f"Bearer {KEY}"}
+    assert client.post("/operations/light/rollback", headers=headers).json() == {"ran": ["rollback", "light"]}
+    assert_error(client.post("/operations/light/promote", headers=headers), 400, "invalid_json", "version")
 
 
 def test_feedback_names_the_model_where_ids_are_not_enough(client: TestClient, referee: LocalReferee) -> None:
