@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from fastapi import FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
@@ -44,6 +44,7 @@ from models.errors import ServiceError
 from models.monitoring import MonitoringSettings
 from models.policy import DeclaredRouting, RoutingPolicy
 from models.store import Store
+from models.validation import first_fault
 
 logger = logging.getLogger("ray.serve")
 
@@ -96,8 +97,21 @@ class Ingress:
             router.log.close()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Apply a new routing policy without a restart."""
-        self._resolution.declare(DeclaredRouting.model_validate(user_config))
+        """Apply a new routing policy without a restart.
+
+        One that is none is refused, and the one before stays: Ray Serve would stop a replica that raises here, and no
+        other could start. Raises ValidationError where there is none before.
+        """
+        try:
+            declared = DeclaredRouting.model_validate(user_config)
+        except ValidationError as error:
+            if not self._tasks:
+                raise
+            self._router.refused = f"Router user_config: {first_fault(error)}"
+            logger.error("%s; the one before stays", self._router.refused)
+            return
+        self._router.refused = None
+        self._resolution.declare(declared)
         if not self._tasks:
             self._tasks = [asyncio.ensure_future(each.run()) for each in (self._reporting, self._resolution)]
             await self._resolution.start()

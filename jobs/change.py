@@ -1,15 +1,17 @@
 """A change of serve_config.yaml, carried out: written, applied to what runs, waited for, recorded, or undone."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from jobs.serve_config import ServeConfig, read_text, replace_text
+from jobs.serve_config import ServeConfig, declared_by, read_text, replace_text
 from jobs.service import Service
-from models.errors import Busy, Conflict, DeployFailed, ServiceNotRunning, TiltyardError
+from models.errors import Busy, Conflict, DeployFailed, InvalidConfig, ServiceNotRunning, TiltyardError
 from models.locking import locked
 from models.policy import ModelPolicy, application_name
 from models.rollout import Event, History, standings
@@ -49,11 +51,6 @@ class Change:
         """Versions that no longer run."""
         return _versions_of(self.before, self.after, self.model)
 
-    @property
-    def history(self) -> History:
-        """Where its events go."""
-        return self.after.history(self.model)
-
 
 def _versions_of(config: ServeConfig, other: ServeConfig, model: str) -> tuple[int, ...]:
     policy = config.policy.models.get(model)
@@ -62,12 +59,14 @@ def _versions_of(config: ServeConfig, other: ServeConfig, model: str) -> tuple[i
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Keep other commands from changing the file meanwhile. Raises Busy where one does already."""
+    """Keep other commands from changing the file meanwhile. Raises Busy where one does already, InvalidConfig."""
     with ExitStack() as held:
         try:
             held.enter_context(locked(path.resolve().parent, wait=False))
         except BlockingIOError:
             raise Busy(f"another command is changing {path.name}; try again when it is done") from None
+        except OSError as error:
+            raise InvalidConfig(f"{path}: {error.strerror}") from None
         yield
 
 
@@ -86,8 +85,9 @@ def carry_out(change: Change, service: Service | None, timeout_s: float, report:
     """
     with _written(change, service):
         if service is not None:
-            _make_true(change, service, timeout_s, report)
-        _record(change)
+            answering = {change.model: change.answering} if change.model else {}
+            make_true(change.before, change.after, answering, service, timeout_s, report)
+        record(change.after, change.model, change.events)
 
 
 def write(change: Change) -> None:
@@ -96,23 +96,33 @@ def write(change: Change) -> None:
         pass
 
 
-def _make_true(change: Change, service: Service, timeout_s: float, report: Report) -> None:
-    """New versions run before a route leads to them, and routes go before their versions do: no request finds a gap."""
-    before, after = change.before, change.after
+def make_true(
+    before: ServeConfig,
+    after: ServeConfig,
+    answering: Mapping[str, Collection[int]],
+    service: Service,
+    timeout_s: float,
+    report: Report,
+) -> None:
+    """Have a service that runs one file run another; these versions of the models that change must answer.
+
+    New versions run before a route leads to them, and routes go before their versions do: no request finds a gap.
+    Raises DeployFailed.
+    """
     between = after.with_applications_of(before)
     if after.names - service.declared().keys():
         service.apply(between.with_routes_of(before).plain())
-    for version in change.answering:
-        service.wait_until_running(application_name(change.model, version), timeout_s, report)
+    for model, versions in answering.items():
+        for version in versions:
+            service.wait_until_running(application_name(model, version), timeout_s, report)
     report("the Routers are told")
     service.apply(between.plain())
     service.wait_until_running("gateway", timeout_s, report)
-    policy = after.policy.models.get(change.model)
-    if policy is not None:
-        history = change.history
-        service.wait_until_obeyed(
-            change.model, policy, change.answering, lambda: _certain(history.events(), policy), timeout_s
-        )
+    for model, versions in answering.items():
+        policy = after.policy.models.get(model)
+        if policy is not None:
+            certain = partial(_certain, after.history(model), policy)
+            service.wait_until_obeyed(model, policy, versions, certain, timeout_s)
     if before.names - after.names or after.declared.open_models:  # whose champions were named until now
         service.apply(after.plain())
         for name in before.names - after.names:
@@ -120,23 +130,26 @@ def _make_true(change: Change, service: Service, timeout_s: float, report: Repor
             service.wait_until_gone(name, timeout_s)
 
 
-def _certain(events: Sequence[Event], policy: ModelPolicy) -> set[int]:
+def _certain(history: History, policy: ModelPolicy) -> set[int]:
     """The challengers whose share is what the file says: no ramp holds it back, and nobody stopped them."""
     if policy.ramp is not None:
         return set()
-    stand = standings(events, policy)
+    stand = standings(history.events(), policy)
     return {version for version in policy.challengers if stand[version].stopped_because is None}
 
 
-def _record(change: Change) -> None:
-    """Append the events. A store that cannot be written serves, but no rollout goes without its history."""
+def record(config: ServeConfig, model: str, events: Sequence[Event]) -> None:
+    """Append the events. A store that cannot be written serves, but no rollout goes without its history.
+
+    Raises Conflict.
+    """
     now = datetime.now(UTC)
     try:
-        if change.events:
-            change.history.append(*(event.model_copy(update={"time": now}) for event in change.events))
+        if events:
+            config.history(model).append(*(event.model_copy(update={"time": now}) for event in events))
     except OSError as error:
-        why = f"the history of {change.model} cannot be written: {error.strerror}"
-        if not {event.action for event in change.events} <= {"deploy", "undeploy"}:
+        why = f"the history of {model} cannot be written: {error.strerror}"
+        if not {event.action for event in events} <= {"deploy", "undeploy"}:
             raise Conflict(why) from None
         logger.warning(why)
 
@@ -153,30 +166,58 @@ def _written(change: Change, service: Service | None) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        replace_text(change.path, change.before.original)
         undone = _undo(change, service)
         if isinstance(error, TiltyardError):
-            raise DeployFailed(f"{error}. {change.path.name} is as before, {undone}") from error
+            raise DeployFailed(f"{error}. {undone}") from error
         raise
 
 
 def _undo(change: Change, service: Service | None) -> str:
+    """Make the file and what runs what they were, the one where the other cannot be; say what came of it."""
+    file = change.path.name
+    wrong = []
+    try:
+        replace_text(change.path, change.before.original)
+    except TiltyardError as error:
+        wrong.append(f"{file} is not as before: {error}")
     try:
         if service is not None:
             service.apply(change.before.plain())
     except TiltyardError as error:
-        return f"but what runs is not: {error}"
-    return "and so is what runs"
+        wrong.append(f"what runs is not as before: {error}")
+    return "; ".join(wrong) if wrong else f"{file} is as before, and so is what runs"
 
 
 def _check_nothing_else_changes(before: ServeConfig, service: Service) -> None:
-    """Refuse to apply edits that were made by hand, and so restart or remove what the person did not name."""
+    """Refuse to apply edits that were made by hand, and so change what the person did not name. Raises Conflict."""
     declared = {application["name"]: application for application in before.plain()["applications"]}
-    for name, running in service.declared().items():
+    running = service.declared()
+    for name, application in running.items():
         if name not in declared:
-            raise Conflict(f"{name} runs, but is not in the file, so it would be removed; run `serve deploy` first")
-        for key in ("import_path", "args", "runtime_env"):
-            if (running.get(key) or {}) != (declared[name].get(key) or {}):
-                raise Conflict(
-                    f"{name} runs with another {key} than the file says, so it would restart; run `serve deploy` first"
-                )
+            raise Conflict(f"{name} runs, but is not in the file, so it would be removed; {TO_APPLY}")
+        if keys := restarting(application, declared[name]):
+            raise Conflict(f"{name} runs with another {keys[0]} than the file says, so it would restart; {TO_APPLY}")
+    if other := told_otherwise(before, running):
+        raise Conflict(f"the Routers were told something else of {other} than the file says; {TO_APPLY}")
+
+
+TO_APPLY = "`tiltyard apply --dry-run` shows all that differs, `tiltyard apply` makes the file true"
+
+
+def restarting(running: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
+    """What an application cannot be given without a restart, as far as it differs."""
+    return [
+        key for key in ("import_path", "args", "runtime_env") if (running.get(key) or {}) != (declared.get(key) or {})
+    ]
+
+
+def told_otherwise(config: ServeConfig, running: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """A model of which the Routers that run were told something else than a file says; None where there is none."""
+    try:
+        told = declared_by(running.values())
+    except InvalidConfig:  # there is no gateway yet, or one of another time
+        return None
+    declared = config.declared
+    names = sorted(declared.models.keys() | told.models.keys())
+    different = (f"model {name!r}" for name in names if told.models.get(name) != declared.models.get(name))
+    return next(different, "the default model" if told.default_model != declared.default_model else None)

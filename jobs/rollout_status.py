@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pydantic import ValidationError
-
-from jobs.serve_config import GATEWAY, ServeConfig
+from jobs.serve_config import ServeConfig, declared_by
 from jobs.service import Service
-from models.policy import DeclaredRouting, ModelPolicy, RoutingPolicy, Variant, application_name, versions_of
+from models.errors import InvalidConfig
+from models.policy import ModelPolicy, RoutingPolicy, Variant, application_name, versions_of
 from models.rollout import Event, standings
 
 
@@ -103,15 +102,8 @@ def _replicas(application: dict[str, Any]) -> int:
 
 def _live_policy(applications: dict[str, Any]) -> RoutingPolicy | None:
     """What the Routers were told last; None where none runs."""
-    for application in applications.values():
-        told = application.get("deployed_app_config") or {}
-        if told.get("import_path") != GATEWAY:
-            continue
-        for entry in told.get("deployments") or []:
-            if entry["name"] == "Router":
-                try:
-                    declared = DeclaredRouting.model_validate(entry.get("user_config") or {})
-                    return declared.resolved(versions_of(applications.keys()))
-                except ValidationError:
-                    return None
-    return None
+    told = (application.get("deployed_app_config") or {} for application in applications.values())
+    try:
+        return declared_by(told).resolved(versions_of(applications.keys()))
+    except InvalidConfig:
+        return None

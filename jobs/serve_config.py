@@ -5,7 +5,8 @@ import difflib
 import io
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,6 +55,12 @@ class ServeConfig:
         """An independent copy to edit."""
         return ServeConfig(_yaml().load(self.text))  # a deep copy loses comments
 
+    def with_applications(self, applications: Iterable[Mapping[str, Any]]) -> "ServeConfig":
+        """Copy with these applications in place of its own, as a service tells them."""
+        buffer = io.StringIO()
+        _yaml().dump({**self.plain(), "applications": [_plain(each) for each in applications]}, buffer)
+        return ServeConfig(_yaml().load(buffer.getvalue()))
+
     def edited(self, edit: Callable[["ServeConfig"], None]) -> "ServeConfig":
         """An edited copy, in which comment lines stay where they are. Raises what the edit does."""
         before = self.text
@@ -83,7 +90,7 @@ class ServeConfig:
     @property
     def declared(self) -> DeclaredRouting:
         """The Router's user_config. Raises InvalidConfig."""
-        return validated(DeclaredRouting, self._router_entry().get("user_config") or {}, "Router user_config")
+        return declared_by(self.data["applications"])
 
     @property
     def policy(self) -> RoutingPolicy:
@@ -258,18 +265,31 @@ class ServeConfig:
         return models
 
     def _gateway(self) -> CommentedMap:
-        for application in self.data["applications"]:
-            if application.get("import_path") == GATEWAY:
-                found: CommentedMap = application
-                return found
-        raise InvalidConfig(f"no application with import_path {GATEWAY}")
+        found: CommentedMap = _gateway_of(self.data["applications"])
+        return found
 
     def _router_entry(self) -> CommentedMap:
-        for deployment in self._gateway().get("deployments") or []:
-            if deployment.get("name") == "Router":
-                found: CommentedMap = deployment
-                return found
-        raise InvalidConfig(f"the application with import_path {GATEWAY} has no deployment 'Router'")
+        found: CommentedMap = _router_entry_of(self.data["applications"])
+        return found
+
+
+def declared_by(applications: Iterable[Mapping[str, Any]]) -> DeclaredRouting:
+    """The Router's user_config in some applications, of a file or of a service. Raises InvalidConfig."""
+    return validated(DeclaredRouting, _router_entry_of(applications).get("user_config") or {}, "Router user_config")
+
+
+def _gateway_of(applications: Iterable[Mapping[str, Any]]) -> Any:
+    for application in applications:
+        if application.get("import_path") == GATEWAY:
+            return application
+    raise InvalidConfig(f"no application with import_path {GATEWAY}")
+
+
+def _router_entry_of(applications: Iterable[Mapping[str, Any]]) -> Any:
+    for deployment in _gateway_of(applications).get("deployments") or []:
+        if deployment.get("name") == "Router":
+            return deployment
+    raise InvalidConfig(f"the application with import_path {GATEWAY} has no deployment 'Router'")
 
 
 def read_text(path: Path) -> str:
@@ -281,12 +301,20 @@ def read_text(path: Path) -> str:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file in one step, through links and with its mode: its readers see the old text or the new one."""
+    """Replace a file in one step, through links and with its mode: its readers see the old text or the new one.
+
+    Raises InvalidConfig where it cannot be written.
+    """
     target = path.resolve()
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.write_text(text)
-    shutil.copymode(target, temporary)
-    os.replace(temporary, target)
+    try:
+        temporary.write_text(text)
+        shutil.copymode(target, temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise InvalidConfig(f"{path} cannot be written: {error.strerror}") from None
 
 
 def validated(kind: type[T], value: Any, where: str) -> T:

@@ -18,11 +18,13 @@ class Health(BaseModel):
     """What cannot answer is `missing`.
 
     `status` is `ok` (200), `degraded` (200) while a challenger or shadow is missing, which clients do not notice, or
-    `unavailable` (503) while a champion is.
+    while the Router goes by the policy of before because the last one was `refused`, or `unavailable` (503) while a
+    champion is missing.
     """
 
     status: str
     missing: list[dict[str, Any]]
+    refused: str | None = None
 
 
 class Model(BaseModel):
@@ -53,8 +55,9 @@ async def health(request: Request) -> Response:
     ]
     champions = [s.ready for s in statuses if s.variant.name == "champion"]
     is_up = bool(champions) and all(champions)
-    status = "unavailable" if not is_up else "degraded" if missing else "ok"
-    response = json_response({"status": status, "missing": missing})
+    refused = _router(request).refused
+    status = "unavailable" if not is_up else "degraded" if missing or refused else "ok"
+    response = json_response({"status": status, "missing": missing, **({"refused": refused} if refused else {})})
     response.status_code = 200 if is_up else 503
     return response
 

@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 
 from jobs.cli.alerts import alerts
+from jobs.cli.apply import apply
 from jobs.cli.carried_out import print_json
 from jobs.cli.compare import compare
 from jobs.cli.deployment import deploy, undeploy
@@ -43,6 +44,7 @@ app.command()(show)
 app.command()(reference)
 app.command()(deploy)
 app.command()(undeploy)
+app.command()(apply)
 app.command()(challenge)
 app.command()(weights)
 app.command()(promote)

@@ -96,7 +96,6 @@ def running(digits_store: Store, tmp_path_factory: pytest.TempPathFactory) -> It
     edited.data["http_options"]["port"] = http
     gateway = edited.data["applications"][0]["args"]
     gateway["operator_key_sha256"] = hashlib.sha256(OPERATOR_KEY.encode()).hexdigest()
-    gateway["serve_config"] = str(config)
     gateway["traffic_log"] = {"root": str(config.parent / "traffic"), "append_period_s": 5}
     for application in edited.data["applications"]:
         if "store" in application["args"]:

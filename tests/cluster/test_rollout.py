@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobs import digits
+from jobs.serve_config import ServeConfig
 from jobs.service import get_json
 from loadtests.spoiled_models import is_as_good, marked, publish_spoilt, says_nan
 from loadtests.traffic import traffic
@@ -82,6 +83,35 @@ def test_a_dry_run_changes_neither_the_file_nor_what_runs(running: Running, tmp_
             assert "Memory: about" in done.stdout
     after = (running.config.read_bytes(), running.service.declared(), running.service.replicas("gateway", "Router"))
     assert after == before
+
+
+@pytest.mark.timeout(300)
+def test_an_edit_by_hand_is_checked_and_applied_and_what_is_no_policy_takes_no_router_down(
+    running: Running, picture: bytes
+) -> None:
+    def edited(compare: float) -> ServeConfig:
+        guard = {"compare": compare}
+        return ServeConfig.read(running.config).edited(lambda made: made.entry("digits").update(guard=guard))
+
+    before, routers = running.config.read_text(), running.replicas("gateway", "Router")
+    good, bad = edited(0.5), edited(2.0)
+    running.config.write_text(bad.text)
+    assert "guard.compare: Input should be less than or equal to 1" in running.tiltyard("apply").stderr
+    running.service.apply(bad.plain())
+    wait_for(lambda: "guard.compare" in get_json(f"{running.address}/health")[1].get("refused", ""), timeout_s=30)
+    assert running.post("/predict", picture)[0] == 200
+
+    running.config.write_text(good.text)
+    assert "told" not in running.tiltyard("apply", "--dry-run").stderr
+    done = running.tiltyard("apply")
+    assert (done.returncode, "compare: 0.5" in done.stdout) == (0, True), done.stderr
+    assert get_json(f"{running.address}/health")[1]["status"] == "ok"
+
+    running.config.write_text(before)
+    refused = running.tiltyard("weights", "digits", "2=0.1")
+    assert "the Routers were told something else of model 'digits' than the file says" in refused.stderr
+    assert running.tiltyard("apply").returncode == 0
+    assert running.replicas("gateway", "Router") == routers
 
 
 def asked(running: Running, path: str, body: dict[str, Any] | None = None) -> tuple[str | None, dict[str, Any]]:

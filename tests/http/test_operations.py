@@ -60,6 +60,13 @@ def test_health_names_what_is_missing(client: TestClient, model_servers: LocalMo
     assert states == {1: "ready", 2: "unavailable"}
 
 
+def test_health_tells_of_a_policy_that_was_refused(client: TestClient, router: Router) -> None:
+    router.refused = "Router user_config: models.light.guard.compare: Input should be less than or equal to 1"
+    response = client.get("/health")
+    assert response.status_code == 200
+    assert response.json() == {"status": "degraded", "missing": [], "refused": router.refused}
+
+
 class Gone(Stuck):
     """A Preprocessor without a replica."""
 

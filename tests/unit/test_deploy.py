@@ -1,10 +1,12 @@
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobs.change import alone, carry_out
 from jobs.deploy import plan_deploy, plan_undeploy
-from models.errors import Conflict
+from models.errors import Conflict, DeployFailed, InvalidConfig
 from models.rollout import History
 from models.store import Store
 from tests.tiny import affine, floats, put, shipped_config
@@ -49,3 +51,25 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(config: Path, filled: 
 def test_two_commands_do_not_change_a_file_at_once(config: Path) -> None:
     with alone(config), pytest.raises(Conflict, match="another command is changing"), alone(config):
         raise AssertionError
+
+
+def test_a_file_that_is_nowhere_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="No such file"), alone(tmp_path / "nowhere" / "serve_config.yaml"):
+        raise AssertionError
+
+
+def test_a_file_that_cannot_be_put_back_is_told(
+    config: Path, filled: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    config = Path(shutil.copy(config, own))
+    change = plan_deploy(config, filled, "affine", 1, None)
+
+    def fail(*arguments: Any) -> None:
+        shutil.rmtree(own)
+        raise Conflict("no history")
+
+    monkeypatch.setattr("jobs.change.record", fail)
+    with pytest.raises(DeployFailed, match="no history. serve_config.yaml is not as before: .* cannot be written"):
+        carry_out(change, None, 1, lambda _: None)

@@ -1,0 +1,136 @@
+"""Plan of `tiltyard apply`: what a person wrote into serve_config.yaml, held against what runs, and made true."""
+
+import difflib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from jobs.author import Author
+from jobs.change import make_true, record, restarting
+from jobs.compatibility import check_compatible
+from jobs.config_check import check
+from jobs.serve_config import GATEWAY, ServeConfig
+from jobs.service import Service
+from models.errors import Conflict, DeployFailed, InvalidConfig, TiltyardError
+from models.policy import ModelPolicy
+from models.rollout import Action, Event
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What a file makes of a service: names of applications, the history's events by model, the diff of the two."""
+
+    running: ServeConfig
+    config: ServeConfig
+    started: tuple[str, ...]
+    restarted: tuple[str, ...]
+    ended: tuple[str, ...]
+    events: Mapping[str, Sequence[Event]]
+    diff: str
+
+
+def plan_apply(path: Path, service: Service, author: Author) -> Application:
+    """Check a file as a whole, and tell what it would change. Raises InvalidConfig, Conflict, ServiceError."""
+    config = ServeConfig.read(path)
+    check_all(config)
+    told = {name: application for name, application in service.declared().items() if application}
+    if GATEWAY not in {application.get("import_path") for application in told.values()}:
+        raise Conflict(f"no gateway runs there that could be told; `serve deploy {path}` starts one")
+    running = config.with_applications(told.values())
+    try:
+        before = running.policy
+    except InvalidConfig:  # the Routers refused it, and go by one that nobody can ask for
+        running = running.with_routes_of(config)
+        before = config.policy
+    after = config.policy
+    events = {
+        model: events_between(author, model, before.models.get(model), after.models.get(model))
+        for model in sorted(before.models.keys() | after.models.keys())
+    }
+    declared = {application["name"]: application for application in config.plain()["applications"]}
+    return Application(
+        running,
+        config,
+        tuple(sorted(config.names - running.names)),
+        tuple(name for name in sorted(config.names & running.names) if restarting(told[name], declared[name])),
+        tuple(sorted(running.names - config.names)),
+        {model: made for model, made in events.items() if made},
+        _diff(told, declared, path.name),
+    )
+
+
+def check_all(config: ServeConfig) -> None:
+    """Check a file, and hold all who may stand in for a champion against it. Raises InvalidConfig, Conflict."""
+    check(config)
+    for model, policy in config.policy.models.items():
+        others = [version for version in policy.versions if version != policy.champion]
+        if config.declared.models[model].champion is not None:
+            check_compatible(config.store(model), model, policy.champion, others)
+
+
+def carry_out_apply(plan: Application, service: Service, timeout_s: float, report: Callable[[str], None]) -> None:
+    """Make the file true and record it; what goes wrong leaves what runs as it was. Raises DeployFailed."""
+    answering = {model: _new(plan, model) for model in plan.config.policy.models}
+    try:
+        make_true(plan.running, plan.config, answering, service, timeout_s, report)
+        for name in plan.restarted:
+            service.wait_until_running(name, timeout_s, report)
+        for model, events in plan.events.items():
+            record(plan.config, model, events)
+    except BaseException as error:
+        service.apply(plan.running.plain())
+        if isinstance(error, TiltyardError):
+            raise DeployFailed(f"{error}. What runs is as before") from error
+        raise
+
+
+def _new(plan: Application, model: str) -> tuple[int, ...]:
+    return tuple(v for v in plan.config.policy.models[model].versions if not plan.running.has(model, v))
+
+
+def events_between(
+    author: Author, model: str, before: ModelPolicy | None, after: ModelPolicy | None
+) -> tuple[Event, ...]:
+    """What the history says of a policy that was edited by hand: an event for each version whose part changed."""
+    was, is_now = _parts(before), _parts(after)
+    events = []
+    for version, (variant, share) in is_now.items():
+        if was.get(version) == (variant, share):
+            continue
+        if before is None or after is None:
+            champion = version if variant == "champion" else None
+            events.append(author.event(model, version, "deploy", share=share, champion=champion))
+        elif variant == "champion":
+            if before.champion != version:
+                evidence = {"former_champion": before.champion}
+                events.append(author.event(model, version, "promote", champion=version, evidence=evidence))
+        elif share or version != before.champion:  # a former champion that stays warm is no challenger
+            had = was.get(version, ("", 0.0))[0]
+            action: Action = "shadow" if variant == "shadow" else "weights" if had == variant else "challenge"
+            events.append(author.event(model, version, action, share=share))
+    gone: Action = "undeploy" if after is None else "retire"
+    events += [author.event(model, version, gone) for version in was.keys() - is_now.keys()]
+    return tuple(events)
+
+
+def _parts(policy: ModelPolicy | None) -> dict[int, tuple[str, float]]:
+    """What each version is, champion first, and its share."""
+    if policy is None:
+        return {}
+    return {v: (policy.variant(v), policy.shadows.get(v, policy.share(v))) for v in policy.versions}
+
+
+def _diff(told: Mapping[str, Mapping[str, Any]], declared: Mapping[str, Mapping[str, Any]], name: str) -> str:
+    """What runs against the file, in one order; empty where they say the same."""
+    before, after = (_lines({key: each[key] for key in sorted(each)}) for each in (told, declared))
+    return "".join(difflib.unified_diff(before, after, "what runs", name))
+
+
+def _lines(applications: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    buffer = io.StringIO()
+    YAML(typ="safe").dump([dict(each) for each in applications.values()], buffer)
+    return buffer.getvalue().splitlines(keepends=True)
