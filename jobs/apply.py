@@ -77,7 +77,7 @@ def carry_out_apply(plan: Application, service: Service, timeout_s: float, repor
     answering = {model: _new(plan, model) for model in plan.config.policy.models}
     try:
         make_true(plan.running, plan.config, answering, service, timeout_s, report)
-        for name in plan.restarted:
+        for name in (*plan.started, *plan.restarted):
             service.wait_until_running(name, timeout_s, report)
         for model, events in plan.events.items():
             record(plan.config, model, events)

@@ -139,7 +139,7 @@ def rollback(
     by: ByOption = "operator",
     as_json: JsonOption = False,
 ) -> None:
-    """Take back the newest decision: challengers that got traffic since lose it, or the former champion answers again.
+    """Take back the newest decision: challengers lose their traffic, or the former champion answers again.
 
     The former champion is the one before the last `promote`; it answers again where no challenger was given traffic
     after that. A challenger that was stopped already has none. Each further rollback goes back one more. Who loses
