@@ -2,6 +2,7 @@
 
 import difflib
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,5 +133,6 @@ def _diff(told: Mapping[str, Mapping[str, Any]], declared: Mapping[str, Mapping[
 
 def _lines(applications: Mapping[str, Mapping[str, Any]]) -> list[str]:
     buffer = io.StringIO()
-    YAML(typ="safe").dump([dict(each) for each in applications.values()], buffer)
+    plain = json.loads(json.dumps(list(applications.values())))  # in which the service tells its own
+    YAML(typ="safe").dump(plain, buffer)
     return buffer.getvalue().splitlines(keepends=True)

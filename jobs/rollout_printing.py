@@ -49,7 +49,7 @@ def print_status(statuses: Iterable[ModelStatus]) -> None:
     for status in statuses:
         out.print(_status_table(status))
         if status.applied is False:
-            out.print("The file was edited since it was applied: what runs was told something else.")
+            out.print("The file was edited since it was applied: what runs was told something else. `tiltyard apply` makes it true.")
         for each in status.versions:
             if each.part.stopped_because is not None:
                 out.print(f"Version {each.part.version} was stopped: {each.part.stopped_because}", markup=False)
@@ -121,7 +121,7 @@ def _number(value: Any) -> str:
 def print_history(events: Sequence[Event]) -> None:
     """Print the decisions, oldest first."""
     rows = [_past(event) for event in events]
-    headings = ("time, UTC", "who", "what", Column("version", justify="right"), "share", "because", "numbers")
+    headings = (Column("time, UTC", min_width=10), "who", "what", Column("version", justify="right"), "share", "because", "numbers")
     shown = [index for index in range(len(headings)) if any(row[index] for row in rows)]
     table = Table(*(headings[index] for index in shown))
     for row in rows:

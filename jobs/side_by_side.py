@@ -21,7 +21,7 @@ def side_by_side(comparison: Comparison) -> list[Row]:
     columns: dict[str, Callable[[VariantReport], str]] = {
         "State": lambda each: state(each).word,
         "Share of traffic": _share,
-        "Realised": lambda each: _realised(comparison, each),
+        "Answered so far": lambda each: _realised(comparison, each),
         "Requests": lambda each: f"{each.statistics.requests:,}",
         "Errors": _errors,
         "Errors by kind": _failures,
