@@ -49,7 +49,8 @@ def print_status(statuses: Iterable[ModelStatus]) -> None:
     for status in statuses:
         out.print(_status_table(status))
         if status.applied is False:
-            out.print("The file was edited since it was applied: what runs was told something else. `tiltyard apply` makes it true.")
+            out.print("The file was edited since it was applied: what runs was told something else.")
+            out.print("`tiltyard apply` makes it true.")
         for each in status.versions:
             if each.part.stopped_because is not None:
                 out.print(f"Version {each.part.version} was stopped: {each.part.stopped_because}", markup=False)
@@ -80,6 +81,9 @@ def _status_table(status: ModelStatus) -> Table:
 def _titled(status: ModelStatus) -> Table:
     return Table(title=status.model, title_justify="left", title_style="bold")
 
+
+ROOMY = 100
+"""A terminal of so many columns has room for the date and the time of a decision on one line."""
 
 MOST_COLUMNS = 1000
 """More than any table of versions is wide."""
@@ -121,7 +125,8 @@ def _number(value: Any) -> str:
 def print_history(events: Sequence[Event]) -> None:
     """Print the decisions, oldest first."""
     rows = [_past(event) for event in events]
-    headings = (Column("time, UTC", min_width=10), "who", "what", Column("version", justify="right"), "share", "because", "numbers")
+    time, version = Column("time, UTC", no_wrap=True), Column("version", justify="right")
+    headings = (time, "who", "what", version, "share", "because", "numbers")
     shown = [index for index in range(len(headings)) if any(row[index] for row in rows)]
     table = Table(*(headings[index] for index in shown))
     for row in rows:
@@ -131,8 +136,8 @@ def print_history(events: Sequence[Event]) -> None:
 
 def _past(event: Event) -> tuple[str, ...]:
     what = event.action + (f" (champion {event.champion})" if event.champion is not None else "")
-    begin = (f"{event.time:%Y-%m-%d %H:%M:%S}", event.by, what, str(event.version), percent(event.share))
-    return (*begin, event.because, _evidence(event))
+    time = event.time.strftime("%Y-%m-%d %H:%M:%S" if out.width >= ROOMY else "%Y-%m-%d\n%H:%M:%S")
+    return (time, event.by, what, str(event.version), percent(event.share), event.because, _evidence(event))
 
 
 def _evidence(event: Event) -> str:
