@@ -133,11 +133,13 @@ class Referee:
         events = self._journal.events(model)
         found = standings(events, policy)
         shares = policy.with_shares({version: standing.share for version, standing in found.items()})
+        began = self._reports.began
         return {
             "model": model,
             "champion": policy.champion,
             "routers": self._reports.routers,
             "agreeing": self._reports.agreeing(model, policy),
+            "since": datetime.fromtimestamp(began, UTC).isoformat() if began is not None else None,
             "variants": [
                 {
                     "version": version,

@@ -44,6 +44,11 @@ class Reports:
         """Number of Routers that reported lately."""
         return len(self._fresh())
 
+    @property
+    def began(self) -> float | None:
+        """When the first of the Routers started, time.time(): what is summed here came since. None without any."""
+        return min((report.started for _, report in self._last.values()), default=None)
+
     def agreeing(self, model: str, policy: ModelPolicy) -> int:
         """Number of Routers that reported lately and were told this policy."""
         return sum(report.policy.models.get(model) == policy for report in self._fresh())

@@ -268,6 +268,13 @@ def test_feedback_is_joined_to_what_routers_reported(tmp_path: Path) -> None:
     assert (statistics["labelled"], statistics["correct"]) == (1, 1)
 
 
+def test_numbers_are_told_with_the_time_since_when_they_are_summed(tmp_path: Path) -> None:
+    table = Table(tmp_path)
+    for router, started in (("old", 1_800_000_000.0), ("new", 1_800_003_600.0)):
+        table.referee.report(RouterReport(router, started, 1.0, table.policy, {}, {}, {}, {}, ()))
+    assert table.referee.rollout("digits")["since"] == "2027-01-15T08:00:00+00:00"
+
+
 def test_a_model_that_nobody_contests_has_no_rollout(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="no rollout of model 'cats' is watched"):
         Table(tmp_path).referee.rollout("cats")
