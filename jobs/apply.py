@@ -15,7 +15,7 @@ from jobs.change import make_true, record, restarting
 from jobs.compatibility import check_compatible
 from jobs.config_check import check
 from jobs.serve_config import GATEWAY, ServeConfig
-from jobs.service import Service
+from jobs.service import Service, configurations_of
 from models.errors import Conflict, DeployFailed, InvalidConfig, TiltyardError
 from models.policy import ModelPolicy
 from models.rollout import Action, Event
@@ -23,9 +23,14 @@ from models.rollout import Action, Event
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What a file makes of a service: names of applications, the history's events by model, the diff of the two."""
+    """What a file makes of a service.
+
+    Names of applications, and what Ray Serve calls the status of those that run; the events for each model's history;
+    the diff from what runs to the file.
+    """
 
     running: ServeConfig
+    statuses: Mapping[str, str]
     config: ServeConfig
     started: tuple[str, ...]
     restarted: tuple[str, ...]
@@ -38,7 +43,8 @@ def plan_apply(path: Path, service: Service, author: Author) -> Application:
     """Check a file as a whole, and tell what it would change. Raises InvalidConfig, Conflict, ServiceError."""
     config = ServeConfig.read(path)
     check_all(config)
-    told = {name: application for name, application in service.declared().items() if application}
+    applications = service.details()["applications"]
+    told = {name: declared for name, declared in configurations_of(applications).items() if declared}
     if GATEWAY not in {application.get("import_path") for application in told.values()}:
         raise Conflict(f"no gateway runs there that could be told; `serve deploy {path}` starts one")
     running = config.with_applications(told.values())
@@ -55,6 +61,7 @@ def plan_apply(path: Path, service: Service, author: Author) -> Application:
     declared = {application["name"]: application for application in config.plain()["applications"]}
     return Application(
         running,
+        {name: application["status"] for name, application in applications.items()},
         config,
         tuple(sorted(config.names - running.names)),
         tuple(name for name in sorted(config.names & running.names) if restarting(told[name], declared[name])),
@@ -77,7 +84,7 @@ def carry_out_apply(plan: Application, service: Service, timeout_s: float, repor
     """Make the file true and record it; what goes wrong leaves what runs as it was. Raises DeployFailed."""
     answering = {model: _new(plan, model) for model in plan.config.policy.models}
     try:
-        make_true(plan.running, plan.config, answering, service, timeout_s, report)
+        make_true(plan.running, plan.config, plan.statuses, answering, service, timeout_s, report)
         for name in (*plan.started, *plan.restarted):
             service.wait_until_running(name, timeout_s, report)
         for model, events in plan.events.items():

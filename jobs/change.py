@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.serve_config import ServeConfig, declared_by, read_text, replace_text
-from jobs.service import Service
+from jobs.service import Service, configurations_of
 from models.errors import Busy, Conflict, DeployFailed, InvalidConfig, ServiceNotRunning, TiltyardError
 from models.locking import locked
 from models.policy import ModelPolicy, application_name
@@ -83,10 +83,10 @@ def carry_out(change: Change, service: Service | None, timeout_s: float, report:
 
     What goes wrong leaves the file and what runs as they were, and nothing is recorded. Raises DeployFailed, Conflict.
     """
-    with _written(change, service):
+    with _written(change, service) as statuses:
         if service is not None:
             answering = {change.model: change.answering} if change.model else {}
-            make_true(change.before, change.after, answering, service, timeout_s, report)
+            make_true(change.before, change.after, statuses, answering, service, timeout_s, report)
         record(change.after, change.model, change.events)
 
 
@@ -99,30 +99,31 @@ def write(change: Change) -> None:
 def make_true(
     before: ServeConfig,
     after: ServeConfig,
+    statuses: Mapping[str, str],
     answering: Mapping[str, Collection[int]],
     service: Service,
     timeout_s: float,
     report: Report,
 ) -> None:
-    """Have a service that runs one file run another; these versions of the models that change must answer.
+    """Have a service that runs one file run another. Raises DeployFailed.
 
-    New versions run before a route leads to them, and routes go before their versions do: no request finds a gap.
-    Raises DeployFailed.
+    `statuses` is what its applications are, `answering` the versions that must answer of the models that change. New
+    versions run before a route leads to them, and routes go before their versions do: no request finds a gap.
     """
     between = after.with_applications_of(before)
-    if after.names - service.declared().keys():
+    if after.names - statuses.keys():
         service.apply(between.with_routes_of(before).plain())
-    for model, versions in answering.items():
-        for version in versions:
-            service.wait_until_running(application_name(model, version), timeout_s, report)
+    for name in (application_name(model, each) for model, versions in answering.items() for each in versions):
+        if statuses.get(name) != "RUNNING":
+            service.wait_until_running(name, timeout_s, report)
     report("the Routers are told")
     service.apply(between.plain())
-    service.wait_until_running("gateway", timeout_s, report)
-    for model, versions in answering.items():
-        policy = after.policy.models.get(model)
-        if policy is not None:
-            certain = partial(_certain, after.history(model), policy)
-            service.wait_until_obeyed(model, policy, versions, certain, timeout_s)
+    obeyed = {model: policy for model, policy in after.policy.models.items() if model in answering}
+    for model, policy in obeyed.items():
+        certain = partial(_certain, after.history(model), policy)
+        service.wait_until_obeyed(model, policy, answering[model], certain, timeout_s)
+    if not obeyed:
+        service.wait_until_running("gateway", timeout_s, report)
     if before.names - after.names or after.declared.open_models:  # whose champions were named until now
         service.apply(after.plain())
         for name in before.names - after.names:
@@ -155,16 +156,19 @@ def record(config: ServeConfig, model: str, events: Sequence[Event]) -> None:
 
 
 @contextmanager
-def _written(change: Change, service: Service | None) -> Iterator[None]:
-    """Write the file; whatever goes wrong afterwards, Ctrl-C too, makes the file and what runs what they were."""
+def _written(change: Change, service: Service | None) -> Iterator[Mapping[str, str]]:
+    """Write the file; whatever goes wrong afterwards, Ctrl-C too, makes the file and what runs what they were.
+
+    Gives what Ray Serve calls the status of each application. Raises Conflict.
+    """
     if read_text(change.path) != change.before.original:
         raise Conflict(f"{change.path.name} was changed by somebody else meanwhile; look at it and try again")
-    if service is not None:
-        _check_nothing_else_changes(change.before, service)
+    applications = service.details()["applications"] if service is not None else {}
+    _check_nothing_else_changes(change.before, configurations_of(applications))
     if change.diff:
         replace_text(change.path, change.after.text)
     try:
-        yield
+        yield {name: application["status"] for name, application in applications.items()}
     except BaseException as error:
         undone = _undo(change, service)
         if isinstance(error, TiltyardError):
@@ -188,10 +192,9 @@ def _undo(change: Change, service: Service | None) -> str:
     return "; ".join(wrong) if wrong else f"{file} is as before, and so is what runs"
 
 
-def _check_nothing_else_changes(before: ServeConfig, service: Service) -> None:
+def _check_nothing_else_changes(before: ServeConfig, running: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse to apply edits that were made by hand, and so change what the person did not name. Raises Conflict."""
     declared = {application["name"]: application for application in before.plain()["applications"]}
-    running = service.declared()
     for name, application in running.items():
         if name not in declared:
             raise Conflict(f"{name} runs, but is not in the file, so it would be removed; {TO_APPLY}")

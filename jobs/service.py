@@ -5,7 +5,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from models.errors import DeployFailed, InvalidRequest, ServiceError, ServiceNotRunning
@@ -15,6 +14,9 @@ DASHBOARD = "http://127.0.0.1:8265"
 """Where Ray puts its dashboard unless told otherwise."""
 
 POLL_S = 0.5
+PATIENCE_S = 5.0
+"""While the gateway does not do as told for so long, Ray Serve is not asked why."""
+
 TINY = 1e-6
 _FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 
@@ -27,6 +29,8 @@ class Service:
     def __init__(self, address: str) -> None:
         if "://" not in address:
             raise InvalidRequest(f"--address {address!r}: expected http://HOST:PORT")
+        self._gateway_address: str | None = None
+        self._routers = 0
         try:
             self._client = _told(import_client(), address)
         except ServiceError as error:
@@ -39,8 +43,13 @@ class Service:
         _told(self._client.deploy_applications, config)
 
     def details(self) -> dict[str, Any]:
-        """What Ray Serve says of itself. Raises ServiceError."""
+        """What Ray Serve says of itself. Raises ServiceError.
+
+        It costs controller and dashboard some CPU that they take from answers: who waits asks the gateway first.
+        """
         details: dict[str, Any] = _told(self._client.get_serve_details)
+        if details.get("http_options"):
+            self._gateway_address = _address(details)
         return details
 
     def replicas(self, application: str, deployment: str) -> dict[str, int]:
@@ -50,8 +59,7 @@ class Service:
 
     def declared(self) -> dict[str, dict[str, Any]]:
         """The configuration of each application as it was applied last, by name. Raises ServiceError."""
-        applications = self.details()["applications"]
-        return {name: application.get("deployed_app_config") or {} for name, application in applications.items()}
+        return configurations_of(self.details()["applications"])
 
     def failures(self) -> dict[str, str]:
         """Why applications did not start or are not well, by name. Raises ServiceError."""
@@ -92,37 +100,54 @@ class Service:
     ) -> None:
         """Wait until a Router says that a policy holds (see `disobeyed`), and the referee of all others, too.
 
-        Raises DeployFailed.
+        Raises DeployFailed, at once where the gateway fails.
         """
-        deadline = time.monotonic() + timeout_s
+        began = time.monotonic()
         while True:
             status, body = get_json(f"{self.gateway_address}/models/{model}")
             why = f"it answers {status}" if status != 200 else disobeyed(policy, body["versions"], answering, certain())
-            if why is None:
-                why = self._others(model, policy)
+            waited_s = time.monotonic() - began
+            if why is None or waited_s > PATIENCE_S:
+                why = self._gateway_is_not_there() or why or self._others(model, policy)
             if why is None:
                 return
-            if time.monotonic() > deadline:
+            if waited_s > timeout_s:
                 raise DeployFailed(f"the Router does not serve {model} as told after {timeout_s:g} s: {why}")
             time.sleep(POLL_S)
 
+    def _gateway_is_not_there(self) -> str | None:
+        """Why it does not run as it was told last; None where it does. Raises DeployFailed where it never will."""
+        gateway = self.details()["applications"]["gateway"]
+        self._routers = len(gateway["deployments"]["Router"]["replicas"])
+        if gateway["status"] in _FAILED:
+            raise DeployFailed(f"gateway did not start: {reason(gateway)}")
+        return None if gateway["status"] == "RUNNING" else reason(gateway)
+
     def _others(self, model: str, policy: ModelPolicy) -> str | None:
         """Why not all Routers obey yet; None where they do, and where nobody can tell."""
-        routers = len(self.replicas("gateway", "Router"))
-        rollout = self.rollout(model) if routers > 1 else None
-        return None if rollout is None else disagreeing(policy, rollout, routers)
+        rollout = self.rollout(model) if self._routers > 1 else None
+        return None if rollout is None else disagreeing(policy, rollout, self._routers)
 
     def rollout(self, model: str) -> dict[str, Any] | None:
         """What the gateway measured of each variant; None where it does not tell."""
         status, body = get_json(f"{self.gateway_address}/models/{model}/rollout")
         return body if status == 200 and isinstance(body, dict) else None
 
-    @cached_property
+    @property
     def gateway_address(self) -> str:
         """Where the gateway answers HTTP, seen from this machine; it stays as long as Ray Serve runs."""
-        options = self.details()["http_options"]
-        host = "127.0.0.1" if options["host"] in ("0.0.0.0", "::") else options["host"]
-        return f"http://{host}:{options['port']}"
+        return self._gateway_address or _address(self.details())
+
+
+def configurations_of(applications: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The configuration of each application as it was applied last, of what Ray Serve says of them."""
+    return {name: application.get("deployed_app_config") or {} for name, application in applications.items()}
+
+
+def _address(details: Mapping[str, Any]) -> str:
+    options = details["http_options"]
+    host = "127.0.0.1" if options["host"] in ("0.0.0.0", "::") else options["host"]
+    return f"http://{host}:{options['port']}"
 
 
 def import_client() -> Any:

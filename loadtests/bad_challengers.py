@@ -6,19 +6,14 @@ how long that took, how many requests it was put to, and what clients saw meanwh
 """
 
 import argparse
-import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from statistics import median
 from typing import Any
 
 from jobs.service import get_json
 from loadtests.live_champion import CHAMPION, MODEL, LiveChampion, live_champion, offer
-from loadtests.spoiled_models import SPOILERS, is_as_good, is_slow, publish_spoilt
+from loadtests.spoiled_models import SPOILERS, is_slow, publish_spoilt
 from models.rollout import History
 
 STOPPED_WITHIN_S = 300.0
@@ -40,18 +35,13 @@ def statistics(made: LiveChampion, version: int) -> dict[str, Any]:
     return found
 
 
-def meet(
-    made: LiveChampion, name: str, version: int, share: float, harm: Callable[[LiveChampion, int], Any] | None = None
-) -> str:
+def meet(made: LiveChampion, name: str, version: int, share: float) -> str:
     """Let a challenger meet the traffic until it is stopped; one row of the table."""
     print(f"{name}: version {version} challenges")
     before = len(made.stream.replies)
     began = time.monotonic()
     made.operator.challenge(version, share)
     loaded = time.monotonic()
-    over = threading.Event()
-    if harm is not None:
-        threading.Thread(target=_harm, args=(harm, made, version, over), daemon=True).start()
     patience_s = GOOD_SECONDS if name == "as good" else STOPPED_WITHIN_S
     because = None
     while because is None and time.monotonic() < loaded + patience_s:
@@ -60,7 +50,6 @@ def meet(
     took_s = time.monotonic() - loaded
     time.sleep(2)
     seen = statistics(made, version)
-    over.set()
     replies = made.stream.replies[before:]
     p99 = made.stream.p99_ms(loaded, loaded + took_s + 2)
     answered = sum(reply.version == version for reply in replies)
@@ -72,18 +61,6 @@ def meet(
         f"| {name} | {stopped} | {seen['requests']} | {seen['failed']} | {answered} | {failed} of {len(replies)} |"
         f" {p99:.0f} | {loaded - began:.1f} | {because or ''} |"
     )
-
-
-def _harm(harm: Callable[[LiveChampion, int], Any], made: LiveChampion, version: int, over: threading.Event) -> None:
-    while not over.wait(0.2):
-        with suppress(OSError, StopIteration, KeyError):
-            harm(made, version)
-
-
-def crash(made: LiveChampion, version: int) -> None:
-    """End every replica of a version as a segmentation fault does."""
-    for pid in made.service.replicas(f"{MODEL}-v{version}", "ModelServer").values():
-        os.kill(pid, signal.SIGSEGV)
 
 
 def shadowed(made: LiveChampion, version: int, turns: int, seconds: float, share: float) -> list[str]:
@@ -123,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Bad challengers on live traffic: who notices?")
     parser.add_argument("--rate", type=float, default=60.0, help="requests per second, but beside a shadow")
     parser.add_argument("--share", type=float, default=0.2, help="the challenger's share of them")
-    parser.add_argument("--only", action="append", help=f"one of: {', '.join(SPOILERS)}, crashes; may be repeated")
+    parser.add_argument("--only", action="append", help=f"one of: {', '.join(SPOILERS)}; may be repeated")
     parser.add_argument(
         "--shadow-seconds", type=float, default=20.0, help="each turn with or without a shadow; 0: none"
     )
@@ -139,10 +116,10 @@ def main() -> None:
         origin = made.store.manifest(MODEL, CHAMPION)
         assert origin is not None
         with made.stream.flowing():
-            for name, spoil in {**SPOILERS, "crashes": is_as_good}.items():
+            for name, spoil in SPOILERS.items():
                 if not options.only or name in options.only:
                     version = publish_spoilt(made.store, origin, spoil)
-                    rows.append(meet(made, name, version, options.share, crash if name == "crashes" else None))
+                    rows.append(meet(made, name, version, options.share))
             if options.shadow_seconds:
                 version = publish_spoilt(made.store, origin, is_slow)
                 shadow_rows = shadowed(made, version, options.shadow_turns, options.shadow_seconds, options.load)
