@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from jobs.service import get_json
-from loadtests.live_champion import CHAMPION, MODEL, LiveChampion, live_champion, offer
+from loadtests.live_champion import CHAMPION, MODEL, SETTLED_S, LiveChampion, live_champion, offer
 from loadtests.spoiled_models import SPOILERS, is_slow, publish_spoilt
 from models.rollout import History
 
@@ -64,32 +64,33 @@ def meet(made: LiveChampion, name: str, version: int, share: float) -> str:
 
 
 def shadowed(made: LiveChampion, version: int, turns: int, seconds: float, share: float) -> list[str]:
-    """The champion's latency with and without a slow shadow of every request, in turns; rows of a table.
+    """The champion's latency with and without a slow shadow of every request, the one first or the other; table rows.
 
     The load is a share of what is answered at most.
     """
     rows, ratios = [], []
     for turn in range(turns):
         offer(made, share)
-        p99s = []
-        for is_shadowed in (False, True):
+        p99s = {}
+        for is_shadowed in (False, True) if turn % 2 == 0 else (True, False):
             if is_shadowed:
                 made.operator.challenge(version, 1.0, "shadows")
                 time.sleep(3)
             began, before = time.monotonic(), len(made.stream.replies)
             time.sleep(seconds)
-            p99s.append(made.stream.p99_ms(began, began + seconds))
+            p99s[is_shadowed] = made.stream.p99_ms(began, began + seconds)
             replies = made.stream.replies[before:]
             failed = sum(reply.status != 200 for reply in replies)
             seen = statistics(made, version) if is_shadowed else {}
             if is_shadowed:
                 made.operator.retire(version)
+                time.sleep(SETTLED_S)
             rows.append(
-                f"| {turn + 1} | {'yes' if is_shadowed else 'no'} | {len(replies)} | {failed} | {p99s[-1]:.0f} |"
-                f" {seen.get('compared', '')} | {seen.get('dropped', '')} |"
+                f"| {turn + 1} | {'yes' if is_shadowed else 'no'} | {len(replies)} | {failed} |"
+                f" {p99s[is_shadowed]:.0f} | {seen.get('compared', '')} | {seen.get('dropped', '')} |"
             )
             print(rows[-1])
-        ratios.append(p99s[1] / p99s[0])
+        ratios.append(p99s[True] / p99s[False])
     return [
         *rows,
         f"\nWith a shadow the p99 is {median(ratios):.2f} times what it is without, by the median of the turns.",
