@@ -99,7 +99,13 @@ class Contest:
         ]
         failed = [item for item in everything if not isinstance(outcomes[item], Answer)]
         asked_champion = time.perf_counter()
-        stood_in = await self._stand_in(asked, failed) if failed else {}
+        try:
+            stood_in = await self._stand_in(asked, failed) if failed else {}
+        except asyncio.CancelledError:
+            if _is_due(asked):  # and the champion had no answer either
+                error = next((each for each in outcomes if isinstance(each, TiltyardError)), DeadlineExceeded())
+                self.fail(challenger.key, asked.policy.fallback, error, is_worse=False)
+            raise
         is_champion_well = time.perf_counter() - asked_champion <= limit_s
         failures = {
             item: outcome
@@ -135,7 +141,7 @@ class Contest:
             self._score(variant, asked, [error], started)
             raise
         except asyncio.CancelledError:
-            if time.monotonic() > asked.deadline - SLACK_S:  # else it is the client who went
+            if _is_due(asked):  # else it is the client who went
                 self._score(variant, asked, [DeadlineExceeded()], started)
             raise
         self._score(variant, asked, outcomes, started)
@@ -160,6 +166,11 @@ class Contest:
                 self.scores.note_said(variant.key, asked.request_id, rows)
             except Exception:  # an answer that cannot be read is an answer nevertheless
                 logger.exception("an answer of %s version %d could not be scored", variant.model, variant.version)
+
+
+def _is_due(asked: Asked) -> bool:
+    """Whether a request is over because of its deadline."""
+    return time.monotonic() > asked.deadline - SLACK_S
 
 
 def patience_s(fallback: Fallback, deadline: float) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from jobs.author import Author
-from jobs.change import make_true, record, restarting
+from jobs.change import check_recordable, make_true, record, restarting
 from jobs.compatibility import check_compatible
 from jobs.config_check import check
 from jobs.serve_config import GATEWAY, ServeConfig
@@ -81,19 +81,28 @@ def check_all(config: ServeConfig) -> None:
 
 
 def carry_out_apply(plan: Application, service: Service, timeout_s: float, report: Callable[[str], None]) -> None:
-    """Make the file true and record it; what goes wrong leaves what runs as it was. Raises DeployFailed."""
+    """Make the file true and record it; what goes wrong leaves what runs as it was. Raises DeployFailed, Conflict."""
+    for model in plan.events:
+        check_recordable(plan.config, model)
     answering = {model: _new(plan, model) for model in plan.config.policy.models}
+    more = (*plan.started, *plan.restarted)
     try:
-        make_true(plan.running, plan.config, plan.statuses, answering, service, timeout_s, report)
-        for name in (*plan.started, *plan.restarted):
-            service.wait_until_running(name, timeout_s, report)
-        for model, events in plan.events.items():
-            record(plan.config, model, events)
+        make_true(plan.running, plan.config, plan.statuses, answering, service, timeout_s, report, more)
     except BaseException as error:
-        service.apply(plan.running.plain())
+        undone = _undo(plan, service)
         if isinstance(error, TiltyardError):
-            raise DeployFailed(f"{error}. What runs is as before") from error
+            raise DeployFailed(f"{error}. {undone}") from error
         raise
+    for model, events in plan.events.items():
+        record(plan.config, model, events)
+
+
+def _undo(plan: Application, service: Service) -> str:
+    try:
+        service.apply(plan.running.plain())
+    except TiltyardError as error:
+        return f"What runs is not as before: {error}"
+    return "What runs is as before"
 
 
 def _new(plan: Application, model: str) -> tuple[int, ...]:

@@ -104,11 +104,13 @@ def make_true(
     service: Service,
     timeout_s: float,
     report: Report,
+    more: Collection[str] = (),
 ) -> None:
     """Have a service that runs one file run another. Raises DeployFailed.
 
-    `statuses` is what its applications are, `answering` the versions that must answer of the models that change. New
-    versions run before a route leads to them, and routes go before their versions do: no request finds a gap.
+    `statuses` is what its applications are, `answering` the versions that must answer of the models that change, `more`
+    the applications that must run besides. New versions run before a route leads to them, and routes go before their
+    versions do: no request finds a gap.
     """
     between = after.with_applications_of(before)
     if after.names - statuses.keys():
@@ -122,8 +124,8 @@ def make_true(
     for model, policy in obeyed.items():
         certain = partial(_certain, after.history(model), policy)
         service.wait_until_obeyed(model, policy, answering[model], certain, timeout_s)
-    if not obeyed:
-        service.wait_until_running("gateway", timeout_s, report)
+    for name in more if obeyed else ("gateway", *more):
+        service.wait_until_running(name, timeout_s, report)
     if before.names - after.names or after.declared.open_models:  # whose champions were named until now
         service.apply(after.plain())
         for name in before.names - after.names:
@@ -137,6 +139,14 @@ def _certain(history: History, policy: ModelPolicy) -> set[int]:
         return set()
     stand = standings(history.events(), policy)
     return {version for version in policy.challengers if stand[version].stopped_because is None}
+
+
+def check_recordable(config: ServeConfig, model: str) -> None:
+    """Refuse to decide what cannot be recorded. Raises Conflict."""
+    try:
+        config.history(model).append()
+    except OSError as error:
+        raise Conflict(f"the history of {model} cannot be written: {error.strerror}") from None
 
 
 def record(config: ServeConfig, model: str, events: Sequence[Event]) -> None:

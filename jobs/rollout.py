@@ -83,7 +83,9 @@ def plan_rollback(path: Path, model: str, author: Author) -> Change:
 def _is_promotion_newer(events: Sequence[Event], policy: ModelPolicy, challengers: Sequence[int]) -> bool:
     """Whether a promotion that can be taken back came after these challengers were given traffic."""
     promotions = _promotions(events)
-    if not promotions or promotions[-1].evidence.get("former_champion") not in policy.versions:
+    if not promotions or promotions[-1].champion != policy.champion:
+        return False
+    if promotions[-1].evidence.get("former_champion") not in policy.versions:
         return False
     given = [event.time for event in events if event.action in GIVING and event.version in challengers]
     return promotions[-1].time > max(given, default=BEFORE_ANY_EVENT)

@@ -108,20 +108,26 @@ class Service:
             why = f"it answers {status}" if status != 200 else disobeyed(policy, body["versions"], answering, certain())
             waited_s = time.monotonic() - began
             if why is None or waited_s > PATIENCE_S:
-                why = self._gateway_is_not_there() or why or self._others(model, policy)
+                why = self._why_gateway_does_not_run() or why or self._others(model, policy)
             if why is None:
                 return
             if waited_s > timeout_s:
                 raise DeployFailed(f"the Router does not serve {model} as told after {timeout_s:g} s: {why}")
             time.sleep(POLL_S)
 
-    def _gateway_is_not_there(self) -> str | None:
+    def _why_gateway_does_not_run(self) -> str | None:
         """Why it does not run as it was told last; None where it does. Raises DeployFailed where it never will."""
-        gateway = self.details()["applications"]["gateway"]
-        self._routers = len(gateway["deployments"]["Router"]["replicas"])
+        gateway = self.details()["applications"].get("gateway")
+        if gateway is None:
+            return "the gateway is to be noticed by Ray Serve"
         if gateway["status"] in _FAILED:
             raise DeployFailed(f"gateway did not start: {reason(gateway)}")
-        return None if gateway["status"] == "RUNNING" else reason(gateway)
+        if gateway["status"] != "RUNNING":  # it may have no deployments yet
+            return reason(gateway)
+        self._routers = len(gateway["deployments"].get("Router", {}).get("replicas", []))
+        if refused := (get_json(f"{self.gateway_address}/health")[1] or {}).get("refused"):
+            raise DeployFailed(f"the Router refused what it was told: {refused}")
+        return None
 
     def _others(self, model: str, policy: ModelPolicy) -> str | None:
         """Why not all Routers obey yet; None where they do, and where nobody can tell."""

@@ -22,14 +22,15 @@ WasHere = Callable[[str, int], bool]
 
 @dataclass(slots=True)
 class Candidate:
-    """A version that is not served: what it looked like, since when (time.monotonic()), and whether that is known.
+    """A version that is not served: what it looks like, since when (time.monotonic()), and whether it is tried.
 
-    It is known once it was tried, and of one that was taken out: both are looked at again when their files change.
+    `has_changed` says whether its files changed since it was seen first: who was taken out comes back only then.
     """
 
     fingerprint: Fingerprint
     since: float
-    is_known: bool
+    has_changed: bool
+    is_tried: bool = False
 
 
 class Watch:
@@ -67,18 +68,20 @@ class Watch:
     def again(self, model: str, version: int) -> None:
         """Give a version once more: it was not its fault that it could not be tried."""
         if (model, version) in self._candidates:
-            self._candidates[model, version].is_known = False
+            self._candidates[model, version].is_tried = False
 
     def _is_ready(self, key: tuple[str, int], was_here: WasHere) -> bool:
         now = time.monotonic()
         fingerprint = fingerprint_of(self._store.directory(*key))
         candidate = self._candidates.get(key)
         if candidate is None or candidate.fingerprint != fingerprint:
-            self._candidates[key] = Candidate(fingerprint, now, is_known=candidate is None and was_here(*key))
+            self._candidates[key] = Candidate(fingerprint, now, has_changed=candidate is not None)
             return False
-        if candidate.is_known or now - candidate.since < self._settled_s:
+        if candidate.is_tried or now - candidate.since < self._settled_s:
             return False
-        candidate.is_known = True
+        if not candidate.has_changed and was_here(*key):
+            return False
+        candidate.is_tried = True
         return True
 
 

@@ -109,11 +109,16 @@ def standings(events: Iterable[Event], policy: ModelPolicy) -> dict[int, Standin
         since = newest.time if newest else BEFORE_ANY_EVENT
         if newest is not None and newest.action == "rollback":
             found[version] = Standing(share=0.0, since=since, stopped_because=newest.because)
-        elif newest is not None and newest.action == "ramp" and newest.share is not None:
+        elif newest is not None and newest.action == "ramp" and newest.share is not None and _climbs(policy, version):
             found[version] = Standing(share=min(weight, newest.share), since=since)
         else:
             found[version] = Standing(share=first_share(policy, version), since=since)
     return found
+
+
+def _climbs(policy: ModelPolicy, version: int) -> bool:
+    """Whether a ramp, which somebody may have taken out of the policy meanwhile, holds a version back."""
+    return policy.ramp is not None and version in policy.challengers
 
 
 def first_share(policy: ModelPolicy, version: int) -> float:

@@ -113,6 +113,15 @@ def test_an_edit_by_hand_is_checked_and_applied_and_what_is_no_policy_takes_no_r
     assert running.tiltyard("apply").returncode == 0
     assert running.replicas("gateway", "Router") == routers
 
+    other = ServeConfig.read(running.config).edited(
+        lambda made: made.data["applications"][0]["args"].update(max_images_per_request=32)
+    )
+    running.config.write_text(other.text)
+    done = running.tiltyard("apply")
+    assert (done.returncode, "Restarted: gateway." in done.stdout) == (0, True), done.stderr
+    assert not running.replicas("gateway", "Router").keys() & routers.keys()
+    assert running.post("/predict", picture)[0] == 200
+
 
 def asked(running: Running, path: str, body: dict[str, Any] | None = None) -> tuple[str | None, dict[str, Any]]:
     """Where to ask again, of an operation that goes on, and the answer."""

@@ -207,6 +207,18 @@ def test_a_champion_that_the_deadline_cuts_short_has_failed_and_one_whose_client
     asyncio.run(run())
 
 
+def test_where_both_are_cut_short_by_the_deadline_the_challenger_has_failed_too() -> None:
+    async def run() -> None:
+        router = router_of(Versions(v1=hang, v2=hang), challengers={2: 1.0})
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await router.predict(router.choose("digits"), ROW, time.monotonic() + 0.1)
+        assert seen(router, 2).failures == {"deadline_exceeded": 1}
+        assert router.contest.breaker(("digits", 2)).trips == 0
+
+    asyncio.run(run())
+
+
 def test_who_asks_for_a_version_gets_it_or_its_error() -> None:
     async def run() -> None:
         router = router_of(Versions(v1=echo, v2=refuse), challengers={2: 0.5})

@@ -104,6 +104,12 @@ def test_a_shadow_that_was_stopped_gets_no_copies() -> None:
     assert standings([event("rollback", version=3, because="slow")], policy())[3].share == 0.0
 
 
+def test_a_ramp_that_was_taken_out_holds_nobody_back() -> None:
+    climbed = [event("challenge", share=0.5), event("ramp", 1, share=0.05)]
+    assert standings(climbed, policy(RAMP, 0.5))[2].share == 0.05
+    assert standings(climbed, policy(None, 0.5))[2].share == 0.5
+
+
 def test_only_the_policy_s_versions_stand() -> None:
     assert set(standings([event("challenge", version=9)], policy())) == {2, 3}
 

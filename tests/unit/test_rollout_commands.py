@@ -178,6 +178,14 @@ def test_where_the_former_champion_is_gone_challengers_lose_their_traffic(config
     assert do(plan_rollback(config, "affine", AUTHOR)).challengers == {3: 0.0}
 
 
+def test_after_an_edit_of_the_champion_challengers_lose_their_traffic(config: Path) -> None:
+    do(challenge(config, 3, 0.2))
+    do(plan_promote(config, "affine", 2, AUTHOR))
+    text = config.read_text()
+    config.write_text(text.replace("champion: 2", "champion: 1").replace("1: 0.0", "2: 0.0"))
+    assert do(plan_rollback(config, "affine", AUTHOR)).challengers == {2: 0.0, 3: 0.0}
+
+
 def test_a_challenger_that_was_stopped_has_no_traffic_to_lose(config: Path, filled: Store) -> None:
     do(plan_promote(config, "affine", 2, AUTHOR))
     do(challenge(config, 3, 0.2))

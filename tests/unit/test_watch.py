@@ -72,3 +72,16 @@ def test_older_versions_and_other_models_are_left_alone(store: Store, tmp_path: 
     assert watch.newcomers({("affine", 2)}) == []
     settle()
     assert watch.newcomers({("affine", 2)}) == []
+
+
+def test_one_that_is_being_taken_out_is_not_told_once_that_is_known(store: Store) -> None:
+    """Its application is gone from the file a moment before the history says that it was retired."""
+    shutil.copytree(store.root / "affine" / "1", store.root / "affine" / "2")
+    watch = Watch(store, SETTLED_S)
+    assert watch.newcomers(SERVED, was_here=lambda model, version: False) == []
+    settle()
+    assert watch.newcomers(SERVED, was_here=lambda model, version: True) == []
+    (store.root / "affine" / "2" / "more").touch()
+    assert watch.newcomers(SERVED, was_here=lambda model, version: True) == []
+    settle()
+    assert watch.newcomers(SERVED, was_here=lambda model, version: True) == [("affine", 2)]
