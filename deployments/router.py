@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from deployments.contest import Contest, patience_s
 from deployments.copy_budget import CopyLimits
@@ -293,15 +292,6 @@ class Router:
         served = await self.contest.answer(Asked(policy, variant, question, deadline, request_id, entry))
         self._readiness.note(*{each.variant.key for each in served if isinstance(each.outcome, Answer)})
         return served
-
-    def unwatched(self, model: str) -> dict[str, Any]:
-        """What can be told of a model that the referee has not heard of. Raises ModelNotFound, ModelUnavailable."""
-        name, policy = self._find(model)
-        variants = [
-            {"version": version, "variant": policy.variant(version), "share": policy.share(version)}
-            for version in policy.versions
-        ]
-        return {"model": name, "champion": policy.champion, "routers": 0, "agreeing": 0, "variants": variants}
 
     async def status(self, model: str | None = None) -> list[Status]:
         """State of every live version, of one model or of all. Raises ModelNotFound, ModelUnavailable."""

@@ -72,12 +72,11 @@ def plan_apply(path: Path, service: Service, author: Author) -> Application:
 
 
 def check_all(config: ServeConfig) -> None:
-    """Check a file, and hold all who may stand in for a champion against it. Raises InvalidConfig, Conflict."""
+    """Check a file, and hold all who are sent a champion's requests against it. Raises InvalidConfig, Conflict."""
     check(config)
     for model, policy in config.policy.models.items():
-        others = [version for version in policy.versions if version != policy.champion]
-        if config.declared.models[model].champion is not None:
-            check_compatible(config.store(model), model, policy.champion, others)
+        sent = [version for version, share in {**policy.challengers, **policy.shadows}.items() if share > 0]
+        check_compatible(config.store(model), model, policy.champion, sent)
 
 
 def carry_out_apply(plan: Application, service: Service, timeout_s: float, report: Callable[[str], None]) -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +15,7 @@ from deployments.api.body import parse_json, read_body, validated
 from deployments.api.responses import FAILURES, json_response
 from deployments.feedback import Truth
 from deployments.referee import RefereeHandle
-from deployments.router import Router
+from deployments.router import Router, Status
 from models.errors import ModelNotFound, RefereeUnavailable
 
 routes = APIRouter(tags=["rollouts"])
@@ -62,12 +63,12 @@ async def rollout(request: Request, name: str) -> Response:
 
     Of a model that never had more than one version since the Routers started nothing is watched: only its shares.
     """
-    router: Router = request.app.state.router
     async with _within_reason():
         try:
             return json_response(await _referee(request).rollout(name))
         except ModelNotFound:
-            return json_response(router.unwatched(name))
+            router: Router = request.app.state.router
+            return json_response(_unwatched(name, await router.status(name)))
 
 
 @routes.post(
@@ -97,6 +98,15 @@ async def feedback(request: Request) -> Response:
     async with _within_reason():
         noted = await _referee(request).feedback(truths)
     return json_response({**Counted().model_dump(), **Counter(noted)})
+
+
+def _unwatched(model: str, statuses: Sequence[Status]) -> dict[str, Any]:
+    """A rollout of which the referee has heard nothing."""
+    variants = [
+        {"version": each.variant.version, "variant": each.variant.name, "share": each.share} for each in statuses
+    ]
+    champion = next(each.variant.version for each in statuses if each.variant.name == "champion")
+    return {"model": model, "champion": champion, "routers": 0, "agreeing": 0, "variants": variants}
 
 
 @asynccontextmanager

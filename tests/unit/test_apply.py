@@ -66,11 +66,15 @@ def test_a_policy_that_is_none_is_refused(
         check_all(ServeConfig.read(path))
 
 
-def test_who_could_not_stand_in_is_refused(store: Store, tmp_path: Path) -> None:
+def test_who_could_not_stand_in_is_refused_and_may_be_there_without_traffic(store: Store, tmp_path: Path) -> None:
     put(store, "affine", affine(tmp_path / "affine.onnx"), {"x": floats([[1, 2, 3]])})
     put(store, "affine", lookup(tmp_path / "lookup.onnx"), {"index": floats([1]).astype("int64")}, version=2)
     path = tmp_path / "serve_config.yaml"
-    path.write_text(affine_service(store, "{champion: 1, challengers: {2: 0}}"))
-    config = ServeConfig.read(path).edited(lambda made: made.add_application("affine", 2, str(store.root)))
+
+    def with_share(share: float) -> ServeConfig:
+        path.write_text(affine_service(store, f"{{champion: 1, challengers: {{2: {share}}}}}"))
+        return ServeConfig.read(path).edited(lambda made: made.add_application("affine", 2, str(store.root)))
+
+    check_all(with_share(0.0))
     with pytest.raises(Conflict, match="version 2 cannot answer in place of version 1"):
-        check_all(config)
+        check_all(with_share(0.1))
