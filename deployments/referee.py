@@ -16,7 +16,7 @@ from deployments.scores import RouterReport
 from models.drift_notice import DriftNotice
 from models.errors import ModelNotFound
 from models.policy import ModelPolicy, RoutingPolicy
-from models.rollout import BEFORE_ANY_EVENT, OBSERVATIONS, Action, Event, Standing, next_share, standings
+from models.rollout import BEFORE_ANY_EVENT, Action, Event, Standing, newest_decision, next_share, standings
 from models.store import Store
 from models.variant_statistics import VariantStatistics
 from models.verdict import Stratum, Verdict, judge
@@ -132,7 +132,7 @@ class Referee:
         policy = self._policy.models[model]
         events = self._journal.events(model)
         found = standings(events, policy)
-        shares = policy.with_shares({version: standing.share for version, standing in found.items()})
+        now = policy.with_shares({version: standing.share for version, standing in found.items()}).parts
         began = self._reports.began
         return {
             "model": model,
@@ -143,12 +143,12 @@ class Referee:
             "variants": [
                 {
                     "version": version,
-                    "variant": policy.variant(version),
-                    "declared": policy.shadows.get(version, policy.share(version)),
-                    "share": shares.shadows.get(version, shares.share(version)),
+                    "variant": variant,
+                    "declared": declared,
+                    "share": now[version][1],
                     **self._described((model, version), policy.champion, found.get(version)),
                 }
-                for version in policy.versions
+                for version, (variant, declared) in policy.parts.items()
             ],
             "history": [event.model_dump(mode="json") for event in events[-50:]],
         }
@@ -252,9 +252,7 @@ class Referee:
 
     def _is_ramped(self, model: str, version: int) -> bool:
         """Whether the newest decision about a version was the referee's own step."""
-        events = self._journal.events(model)
-        decisions = (event for event in reversed(events) if event.action not in OBSERVATIONS)
-        newest = next((event for event in decisions if event.version == version), None)
+        newest = newest_decision(self._journal.events(model), version)
         return newest is not None and newest.action == "ramp"
 
     def _shares(self, model: str, policy: ModelPolicy) -> dict[int, float]:

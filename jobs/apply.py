@@ -11,12 +11,12 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from jobs.author import Author
-from jobs.change import check_recordable, make_true, record, restarting
-from jobs.compatibility import check_compatible
+from jobs.change import check_recordable, make_true, record, restarting, undone_by
+from jobs.compatibility import check_stand_ins
 from jobs.config_check import check
 from jobs.serve_config import GATEWAY, ServeConfig
 from jobs.service import Service, configurations_of
-from models.errors import Conflict, DeployFailed, InvalidConfig, TiltyardError
+from models.errors import Conflict, InvalidConfig, TiltyardError
 from models.policy import ModelPolicy
 from models.rollout import Action, Event
 
@@ -25,12 +25,12 @@ from models.rollout import Action, Event
 class Application:
     """What a file makes of a service.
 
-    Names of applications, and what Ray Serve calls the status of those that run; the events for each model's history;
-    the diff from what runs to the file.
+    Names of applications, and what Ray Serve says of those that run; the events for each model's history; the diff from
+    what runs to the file.
     """
 
     running: ServeConfig
-    statuses: Mapping[str, str]
+    applications: Mapping[str, Mapping[str, Any]]
     config: ServeConfig
     started: tuple[str, ...]
     restarted: tuple[str, ...]
@@ -61,7 +61,7 @@ def plan_apply(path: Path, service: Service, author: Author) -> Application:
     declared = {application["name"]: application for application in config.plain()["applications"]}
     return Application(
         running,
-        {name: application["status"] for name, application in applications.items()},
+        applications,
         config,
         tuple(sorted(config.names - running.names)),
         tuple(name for name in sorted(config.names & running.names) if restarting(told[name], declared[name])),
@@ -75,8 +75,7 @@ def check_all(config: ServeConfig) -> None:
     """Check a file, and hold all who are sent a champion's requests against it. Raises InvalidConfig, Conflict."""
     check(config)
     for model, policy in config.policy.models.items():
-        sent = [version for version, share in {**policy.challengers, **policy.shadows}.items() if share > 0]
-        check_compatible(config.store(model), model, policy.champion, sent)
+        check_stand_ins(config.store(model), model, policy)
 
 
 def carry_out_apply(plan: Application, service: Service, timeout_s: float, report: Callable[[str], None]) -> None:
@@ -85,13 +84,8 @@ def carry_out_apply(plan: Application, service: Service, timeout_s: float, repor
         check_recordable(plan.config, model)
     answering = {model: _new(plan, model) for model in plan.config.policy.models}
     more = (*plan.started, *plan.restarted)
-    try:
-        make_true(plan.running, plan.config, plan.statuses, answering, service, timeout_s, report, more)
-    except BaseException as error:
-        undone = _undo(plan, service)
-        if isinstance(error, TiltyardError):
-            raise DeployFailed(f"{error}. {undone}") from error
-        raise
+    with undone_by(lambda: _undo(plan, service)):
+        make_true(plan.running, plan.config, plan.applications, answering, service, timeout_s, report, more)
     for model, events in plan.events.items():
         record(plan.config, model, events)
 
@@ -112,7 +106,7 @@ def events_between(
     author: Author, model: str, before: ModelPolicy | None, after: ModelPolicy | None
 ) -> tuple[Event, ...]:
     """What the history says of a policy that was edited by hand: an event for each version whose part changed."""
-    was, is_now = _parts(before), _parts(after)
+    was, is_now = (policy.parts if policy is not None else {} for policy in (before, after))
     events = []
     for version, (variant, share) in is_now.items():
         if was.get(version) == (variant, share):
@@ -131,13 +125,6 @@ def events_between(
     gone: Action = "undeploy" if after is None else "retire"
     events += [author.event(model, version, gone) for version in was.keys() - is_now.keys()]
     return tuple(events)
-
-
-def _parts(policy: ModelPolicy | None) -> dict[int, tuple[str, float]]:
-    """What each version is, champion first, and its share."""
-    if policy is None:
-        return {}
-    return {v: (policy.variant(v), policy.shadows.get(v, policy.share(v))) for v in policy.versions}
 
 
 def _diff(told: Mapping[str, Mapping[str, Any]], declared: Mapping[str, Mapping[str, Any]], name: str) -> str:

@@ -83,10 +83,10 @@ def carry_out(change: Change, service: Service | None, timeout_s: float, report:
 
     What goes wrong leaves the file and what runs as they were, and nothing is recorded. Raises DeployFailed, Conflict.
     """
-    with _written(change, service) as statuses:
+    with _written(change, service) as applications:
         if service is not None:
             answering = {change.model: change.answering} if change.model else {}
-            make_true(change.before, change.after, statuses, answering, service, timeout_s, report)
+            make_true(change.before, change.after, applications, answering, service, timeout_s, report)
         record(change.after, change.model, change.events)
 
 
@@ -99,7 +99,7 @@ def write(change: Change) -> None:
 def make_true(
     before: ServeConfig,
     after: ServeConfig,
-    statuses: Mapping[str, str],
+    applications: Mapping[str, Mapping[str, Any]],
     answering: Mapping[str, Collection[int]],
     service: Service,
     timeout_s: float,
@@ -108,15 +108,15 @@ def make_true(
 ) -> None:
     """Have a service that runs one file run another. Raises DeployFailed.
 
-    `statuses` is what its applications are, `answering` the versions that must answer of the models that change, `more`
-    the applications that must run besides. New versions run before a route leads to them, and routes go before their
-    versions do: no request finds a gap.
+    `applications` is what Ray Serve says of those that run, `answering` the versions that must answer of the models
+    that change, `more` the applications that must run besides. New versions run before a route leads to them, and
+    routes go before their versions do: no request finds a gap.
     """
     between = after.with_applications_of(before)
-    if after.names - statuses.keys():
+    if after.names - applications.keys():
         service.apply(between.with_routes_of(before).plain())
     for name in (application_name(model, each) for model, versions in answering.items() for each in versions):
-        if statuses.get(name) != "RUNNING":
+        if name not in applications or applications[name]["status"] != "RUNNING":
             service.wait_until_running(name, timeout_s, report)
     report("the Routers are told")
     service.apply(between.plain())
@@ -146,7 +146,7 @@ def check_recordable(config: ServeConfig, model: str) -> None:
     try:
         config.history(model).append()
     except OSError as error:
-        raise Conflict(f"the history of {model} cannot be written: {error.strerror}") from None
+        raise _unwritable(model, error) from None
 
 
 def record(config: ServeConfig, model: str, events: Sequence[Event]) -> None:
@@ -159,17 +159,21 @@ def record(config: ServeConfig, model: str, events: Sequence[Event]) -> None:
         if events:
             config.history(model).append(*(event.model_copy(update={"time": now}) for event in events))
     except OSError as error:
-        why = f"the history of {model} cannot be written: {error.strerror}"
+        refusal = _unwritable(model, error)
         if not {event.action for event in events} <= {"deploy", "undeploy"}:
-            raise Conflict(why) from None
-        logger.warning(why)
+            raise refusal from None
+        logger.warning(refusal.message)
+
+
+def _unwritable(model: str, error: OSError) -> Conflict:
+    return Conflict(f"the history of {model} cannot be written: {error.strerror}")
 
 
 @contextmanager
-def _written(change: Change, service: Service | None) -> Iterator[Mapping[str, str]]:
+def _written(change: Change, service: Service | None) -> Iterator[Mapping[str, Mapping[str, Any]]]:
     """Write the file; whatever goes wrong afterwards, Ctrl-C too, makes the file and what runs what they were.
 
-    Gives what Ray Serve calls the status of each application. Raises Conflict.
+    Gives what Ray Serve says of each application. Raises Conflict.
     """
     if read_text(change.path) != change.before.original:
         raise Conflict(f"{change.path.name} was changed by somebody else meanwhile; look at it and try again")
@@ -177,10 +181,17 @@ def _written(change: Change, service: Service | None) -> Iterator[Mapping[str, s
     _check_nothing_else_changes(change.before, configurations_of(applications))
     if change.diff:
         replace_text(change.path, change.after.text)
+    with undone_by(lambda: _undo(change, service)):
+        yield applications
+
+
+@contextmanager
+def undone_by(undo: Callable[[], str]) -> Iterator[None]:
+    """Undo what goes wrong in the block, whatever it is, and say what came of it. Raises DeployFailed."""
     try:
-        yield {name: application["status"] for name, application in applications.items()}
+        yield
     except BaseException as error:
-        undone = _undo(change, service)
+        undone = undo()
         if isinstance(error, TiltyardError):
             raise DeployFailed(f"{error}. {undone}") from error
         raise

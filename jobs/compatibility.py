@@ -1,9 +1,10 @@
 """Whether a version can stand in for another one without a client noticing: same tensors, same labels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from models.errors import Conflict
 from models.manifest import Manifest
+from models.policy import ModelPolicy
 from models.signature import TensorSpec
 from models.store import Store
 from models.version import load_version
@@ -17,6 +18,12 @@ def check_compatible(store: Store, model: str, champion: int, versions: Sequence
     for version in versions:
         for why in differences(expected, manifest_of(store, model, version)):
             raise Conflict(f"{model} version {version} cannot answer in place of version {champion}: {why}")
+
+
+def check_stand_ins(store: Store, model: str, policy: ModelPolicy, new: Collection[int] = ()) -> None:
+    """Hold all who are sent a champion's requests, and `new` versions, against the champion. Raises as above."""
+    given = {**policy.challengers, **policy.shadows}
+    check_compatible(store, model, policy.champion, [v for v, share in given.items() if share > 0 or v in new])
 
 
 def manifest_of(store: Store, model: str, version: int) -> Manifest:

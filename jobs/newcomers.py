@@ -15,7 +15,7 @@ from jobs.serve_config import ServeConfig
 from jobs.version_policy import plan_live, store_of
 from jobs.watch import Watch
 from models.errors import Busy, TiltyardError
-from models.rollout import OBSERVATIONS
+from models.rollout import newest_decision
 from models.store import Store
 
 PERIOD_S = 2.0
@@ -147,9 +147,8 @@ def _was_taken_out(config: ServeConfig, model: str, version: int) -> bool:
     """Whether the newest decision about a version was to stop or to unload it; a version_policy takes nothing out."""
     if config.declared.models[model].champion is None:
         return False
-    events = (event for event in config.history(model).events() if event.action not in OBSERVATIONS)
-    decisions = [event for event in events if event.version == version]
-    return bool(decisions) and decisions[-1].action in ("retire", "undeploy", "rollback")
+    newest = newest_decision(config.history(model).events(), version)
+    return newest is not None and newest.action in ("retire", "undeploy", "rollback")
 
 
 def add_missing(path: Path) -> list[Change]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from jobs import policy_entry
 from jobs.author import Author
 from jobs.change import Change
-from jobs.compatibility import check_compatible
+from jobs.compatibility import check_compatible, check_stand_ins
 from jobs.config_check import check
 from jobs.deploy import check_artifact, portable
 from jobs.serve_config import ServeConfig
@@ -186,9 +186,8 @@ def _checked(
 
 def _with_stand_ins(change: Change) -> Change:
     """Hold whoever will be sent the champion's requests against the champion. Raises Conflict."""
-    policy, new = change.after.model(change.model), set(change.loaded)
-    sent = [v for v, share in {**policy.challengers, **policy.shadows}.items() if share > 0 or v in new]
-    check_compatible(change.after.store(change.model), change.model, policy.champion, sent)
+    config, model = change.after, change.model
+    check_stand_ins(config.store(model), model, config.model(model), change.loaded)
     return change
 
 

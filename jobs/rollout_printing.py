@@ -61,7 +61,7 @@ def print_status(statuses: Iterable[ModelStatus]) -> None:
 def _status_table(status: ModelStatus) -> Table:
     """A row per version, or a column per version where the terminal is too narrow for that."""
     rows = [_status_row(version) for version in status.versions]
-    shown = [index for index in range(len(_STATUS)) if any(row[index] for row in rows)]  # not where nothing stands
+    shown = _filled(rows)
     table = _titled(status)
     for index in shown:
         table.add_column(_STATUS[index], justify="left" if _STATUS[index] in _WORDS else "right")
@@ -76,6 +76,11 @@ def _status_table(status: ModelStatus) -> Table:
     for index in others:
         upright.add_row(_STATUS[index], *(row[index] for row in rows))
     return upright
+
+
+def _filled(rows: Sequence[tuple[str, ...]]) -> list[int]:
+    """The columns in which anything stands."""
+    return [index for index, cells in enumerate(zip(*rows, strict=True)) if any(cells)]
 
 
 def _titled(status: ModelStatus) -> Table:
@@ -127,7 +132,7 @@ def print_history(events: Sequence[Event]) -> None:
     rows = [_past(event) for event in events]
     time, version = Column("time, UTC", no_wrap=True), Column("version", justify="right")
     headings = (time, "who", "what", version, "share", "because", "numbers")
-    shown = [index for index in range(len(headings)) if any(row[index] for row in rows)]
+    shown = _filled(rows)
     table = Table(*(headings[index] for index in shown))
     for row in rows:
         table.add_row(*(escape(row[index]) for index in shown))

@@ -30,7 +30,6 @@ class Service:
         if "://" not in address:
             raise InvalidRequest(f"--address {address!r}: expected http://HOST:PORT")
         self._gateway_address: str | None = None
-        self._routers = 0
         try:
             self._client = _told(import_client(), address)
         except ServiceError as error:
@@ -56,10 +55,6 @@ class Service:
         """Process ids of a deployment's replicas by replica id, of those that have one yet. Raises ServiceError."""
         found = self.details()["applications"][application]["deployments"][deployment]["replicas"]
         return {replica["replica_id"]: replica["pid"] for replica in found if replica.get("pid")}
-
-    def declared(self) -> dict[str, dict[str, Any]]:
-        """The configuration of each application as it was applied last, by name. Raises ServiceError."""
-        return configurations_of(self.details()["applications"])
 
     def failures(self) -> dict[str, str]:
         """Why applications did not start or are not well, by name. Raises ServiceError."""
@@ -108,31 +103,31 @@ class Service:
             why = f"it answers {status}" if status != 200 else disobeyed(policy, body["versions"], answering, certain())
             waited_s = time.monotonic() - began
             if why is None or waited_s > PATIENCE_S:
-                why = self._why_gateway_does_not_run() or why or self._others(model, policy)
+                gateway = self.details()["applications"].get("gateway")
+                why = self._why_not_running(gateway) or why or self._others(model, policy, gateway)
             if why is None:
                 return
             if waited_s > timeout_s:
                 raise DeployFailed(f"the Router does not serve {model} as told after {timeout_s:g} s: {why}")
             time.sleep(POLL_S)
 
-    def _why_gateway_does_not_run(self) -> str | None:
+    def _why_not_running(self, gateway: dict[str, Any] | None) -> str | None:
         """Why it does not run as it was told last; None where it does. Raises DeployFailed where it never will."""
-        gateway = self.details()["applications"].get("gateway")
         if gateway is None:
             return "the gateway is to be noticed by Ray Serve"
         if gateway["status"] in _FAILED:
             raise DeployFailed(f"gateway did not start: {reason(gateway)}")
         if gateway["status"] != "RUNNING":  # it may have no deployments yet
             return reason(gateway)
-        self._routers = len(gateway["deployments"].get("Router", {}).get("replicas", []))
         if refused := (get_json(f"{self.gateway_address}/health")[1] or {}).get("refused"):
             raise DeployFailed(f"the Router refused what it was told: {refused}")
         return None
 
-    def _others(self, model: str, policy: ModelPolicy) -> str | None:
-        """Why not all Routers obey yet; None where they do, and where nobody can tell."""
-        rollout = self.rollout(model) if self._routers > 1 else None
-        return None if rollout is None else disagreeing(policy, rollout, self._routers)
+    def _others(self, model: str, policy: ModelPolicy, gateway: Mapping[str, Any]) -> str | None:
+        """Why not all Routers of a running gateway obey yet; None where they do, and where nobody can tell."""
+        routers = len(gateway["deployments"]["Router"]["replicas"])
+        rollout = self.rollout(model) if routers > 1 else None
+        return None if rollout is None else disagreeing(policy, rollout, routers)
 
     def rollout(self, model: str) -> dict[str, Any] | None:
         """What the gateway measured of each variant; None where it does not tell."""
@@ -192,8 +187,7 @@ def disagreeing(policy: ModelPolicy, rollout: Mapping[str, Any], routers: int) -
     if not rollout["routers"]:
         return None
     heard = {each["version"]: (each["variant"], each["declared"]) for each in rollout["variants"]}
-    told = {v: (policy.variant(v), policy.shadows.get(v, policy.share(v))) for v in policy.versions}
-    if heard != told:
+    if heard != policy.parts:
         return "the referee has not heard of it"
     if rollout["agreeing"] < routers:
         return f"{rollout['agreeing']} of {routers} Routers obey"

@@ -193,6 +193,11 @@ class ModelPolicy(DeclaredPolicy):
             return "champion"
         return "shadow" if version in self.shadows else "challenger"
 
+    @property
+    def parts(self) -> dict[int, tuple[Variant, float]]:
+        """The part that each version plays, champion first, and its share of the traffic, of a shadow of copies."""
+        return {v: (self.variant(v), self.shadows.get(v, self.share(v))) for v in self.versions}
+
     def with_shares(self, shares: Mapping[int, float]) -> "ModelPolicy":
         """The policy with other shares for some of its challengers and shadows: where their rollouts stand."""
         return self.model_copy(

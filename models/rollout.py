@@ -1,7 +1,7 @@
 """Where a rollout stands, and how it came there: an append-only history per model, from which the state is read."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -114,6 +114,12 @@ def standings(events: Iterable[Event], policy: ModelPolicy) -> dict[int, Standin
         else:
             found[version] = Standing(share=first_share(policy, version), since=since)
     return found
+
+
+def newest_decision(events: Sequence[Event], version: int) -> Event | None:
+    """The last that was decided about a version; None where nothing was."""
+    decisions = (event for event in reversed(events) if event.action not in OBSERVATIONS)
+    return next((event for event in decisions if event.version == version), None)
 
 
 def _climbs(policy: ModelPolicy, version: int) -> bool:

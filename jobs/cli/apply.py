@@ -9,7 +9,7 @@ from rich.markup import escape
 from jobs.cli.carried_out import author, print_json
 from jobs.cli.options import CONFIG, AddressOption, BecauseOption, DryRunOption, JsonOption, TimeoutOption
 from jobs.printing import err, out, print_diff
-from jobs.service import DASHBOARD
+from jobs.service import DASHBOARD, Service
 
 
 def apply(
@@ -30,7 +30,6 @@ def apply(
     """
     from jobs.apply import carry_out_apply, plan_apply
     from jobs.change import alone
-    from jobs.service import Service
 
     with alone(file):
         service = Service(address)
